@@ -1,0 +1,36 @@
+"""What a log must offer: numbered create-only entries per name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+__all__ = ["Log"]
+
+
+class Log(Protocol):
+    """Entries by (name, seq), created once, never changed or removed.
+
+    The bytes are ``record.LogEntry`` documents; the log itself does not look inside.
+    """
+
+    url: str
+
+    def names(self) -> list[str]:
+        """Return all names that have an entry, sorted."""
+
+    def read(self, name: str, seq: int) -> bytes | None:
+        """Return an entry's bytes, or None when it does not exist."""
+
+    def read_from(self, name: str, seq: int) -> Iterator[bytes]:
+        """Yield the entries ``seq``, ``seq + 1``, … until one does not exist."""
+
+    def append(self, name: str, seq: int, data: bytes) -> bool:
+        """Create the entry durably; False when somebody else has created it.
+
+        Raises:
+            NoSpace: The log's medium is full; nothing became visible.
+        """
+
+    def stamp(self, name: str, seq: int) -> tuple[int, ...] | None:
+        """Return numbers that change when the entry is replaced, None when it does not exist."""

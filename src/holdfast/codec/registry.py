@@ -1,0 +1,79 @@
+"""The closed registry: type ids to what encodes, checks and builds them.
+
+A file holds ids such as ``sklearn.StandardScaler``. Only this table, which is data in our
+repository (or an explicit ``holdfast.register`` at the call site), says which class an id means.
+Nothing is ever imported or looked up by a string from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.errors import Unsupported
+
+__all__ = ["Registry", "TypeSpec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeSpec:
+    """How one type is kept.
+
+    Attributes:
+        id: The name in files; never depends on where the class lives.
+        locate: Imports and returns the class; called only at build and to confirm a match.
+        classes: ``module:qualname`` of every class this spec encodes, over all supported
+            versions of its library; matching needs no import.
+        encode: Object to named field values, which are encoded in turn.
+        check: Judges the audited fields before anything is built and raises ``Corrupt``; gets
+            the field nodes' *summaries* (see ``codec.audit``), imports nothing.
+        build: Fields to object. None: the object is made by ``cls.__new__`` and its ``__dict__``
+            filled, which is what allows reference cycles through it.
+        fields: Names allowed in a file; None allows any identifier.
+        required: Names that must be there.
+        transparent: Fields that do not appear in paths and tensor names.
+        identity: Two objects with the same key are one object in the file; default ``id``.
+    """
+
+    id: str
+    locate: Callable[[], type]
+    classes: tuple[str, ...]
+    encode: Callable[[Any], Mapping[str, Any]]
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    build: Callable[[Mapping[str, Any]], Any] | None = None
+    fields: frozenset[str] | None = None
+    required: frozenset[str] = frozenset()
+    transparent: frozenset[str] = frozenset()
+    identity: Callable[[Any], Hashable] = id
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Type specs by id and by class name."""
+
+    by_id: Mapping[str, TypeSpec]
+    by_class: Mapping[str, TypeSpec] = field(repr=False)
+
+    @classmethod
+    def of(cls, specs: Iterable[TypeSpec]) -> Registry:
+        """Build a registry; an id or class named twice is a programming error."""
+        by_id: dict[str, TypeSpec] = {}
+        by_class: dict[str, TypeSpec] = {}
+        for spec in specs:
+            if spec.id in by_id or any(name in by_class for name in spec.classes):
+                raise ValueError(f"type {spec.id!r} is registered twice")
+            by_id[spec.id] = spec
+            by_class.update(dict.fromkeys(spec.classes, spec))
+        return cls(by_id, by_class)
+
+    def spec_for(self, obj: object) -> TypeSpec | None:
+        """Return the spec of exactly ``type(obj)``; subclasses are other types."""
+        kind = type(obj)
+        spec = self.by_class.get(f"{kind.__module__}:{kind.__qualname__}")
+        if spec is not None and spec.locate() is not kind:
+            raise Unsupported(
+                f"the class {kind.__module__}.{kind.__qualname__} is not the one that "
+                f"{spec.id!r} stands for; it was probably redefined."
+            )
+        return spec

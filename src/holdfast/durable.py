@@ -1,0 +1,100 @@
+"""Writing files so that a crash leaves the old state or the new one, never a half.
+
+The order is always: write to a temporary file on the same file system, fsync it, give it its name
+in one step, fsync the folder. A failed fsync is never retried on the same descriptor, because
+the kernel may have dropped the dirty pages (the PostgreSQL "fsyncgate" finding of 2018).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from holdfast.errors import HoldfastError, NoSpace
+
+__all__ = ["create_only", "fsync_dir", "mapped_os_errors", "write_all"]
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write every byte of ``data``; the kernel may take fewer than offered at each call."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.write(fd, view)
+        if written == 0:
+            raise OSError(errno.EIO, "write() took no bytes")
+        view = view[written:]
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names inside a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def create_only(target: Path, chunks: Iterable[bytes | memoryview], *, tmp: Path) -> bool:
+    """Create ``target`` with the given bytes, durably, unless it exists already.
+
+    Args:
+        target: The file to create; its folder must exist.
+        chunks: The bytes.
+        tmp: A name on the same file system that nobody else uses; it is gone afterwards.
+
+    Returns:
+        True when this call created the file, False when it existed.
+    """
+    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        try:
+            for chunk in chunks:
+                write_all(fd, chunk)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(tmp, target)
+        except FileExistsError:
+            return False
+        fsync_dir(target.parent)
+        return True
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            tmp.unlink()
+
+
+@contextlib.contextmanager
+def mapped_os_errors(where: Path, doing: str) -> Iterator[None]:
+    """Turn operating-system failures into Holdfast's errors with a next step.
+
+    Args:
+        where: The store or file concerned.
+        doing: What was being done, for example ``"saving"``.
+
+    Raises:
+        NoSpace: Disk, quota or file-size limit is full.
+        HoldfastError: Any other operating-system error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, HoldfastError):
+            raise
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpace(
+                f"No space left while {doing} in {where} ({reason}). "
+                "Nothing visible was changed; all earlier versions are intact.",
+                hint="hold prune --dry-run",
+                ref=str(where),
+            ) from error
+        raise HoldfastError(
+            f"The operating system refused while {doing} in {where}: {reason}. "
+            "Nothing visible was changed.",
+            hint=f"ls -ld {where}",
+            ref=str(where),
+        ) from error

@@ -1,0 +1,91 @@
+"""What a blob store must offer. ``holdfast.testing`` ships the suite that proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeAlias
+
+from holdfast.record import Digest
+
+__all__ = ["BlobInfo", "BlobStore", "Buffer", "Reading"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class BlobInfo(NamedTuple):
+    """A stored blob.
+
+    Attributes:
+        digest: Its name, the SHA-256 of its plain bytes.
+        size: Plain bytes.
+        modified: Seconds since the epoch of its last write or ``freshen``, on the store's clock.
+    """
+
+    digest: Digest
+    size: int
+    modified: float
+
+
+class Reading(Protocol):
+    """An open blob: bytes that can be viewed without copying them first where possible."""
+
+    size: int
+
+    def view(self) -> memoryview:
+        """All bytes; mapped privately (copy-on-write, so writable) where the store can map."""
+
+    def identity(self) -> tuple[int, ...] | None:
+        """Numbers that change when the open bytes may have changed; None when there are none."""
+
+    def close(self) -> None:
+        """Give up the descriptor; views stay valid until they are dropped."""
+
+
+class BlobStore(Protocol):
+    """Immutable bytes by digest, written once.
+
+    All methods raise subclasses of ``HoldfastError``. A blob is visible only when it is complete
+    and durable, and its bytes never change afterwards.
+    """
+
+    url: str
+
+    def has(self, digest: Digest) -> bool:
+        """Say whether the blob is there."""
+
+    def size(self, digest: Digest) -> int:
+        """Return its plain size in bytes; raises ``NotFound``."""
+
+    def put(self, chunks: Callable[[], Iterable[Buffer]], *, expect: Digest | None = None) -> Digest:
+        """Store bytes durably and return their digest.
+
+        Args:
+            chunks: Called once or more; yields the bytes in order.
+            expect: Digest the caller has computed. A blob already there is freshened, not written.
+
+        Raises:
+            Corrupt: The bytes written are not those of ``expect``; nothing became visible.
+            NoSpace: The store is full; nothing became visible.
+        """
+
+    def freshen(self, digest: Digest) -> bool:
+        """Mark a blob as in use now, so that no prune takes it; False when it is not there."""
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""
+
+    def open(self, digest: Digest) -> Reading:
+        """Open a blob for viewing, *not* hashed; raises ``NotFound``."""
+
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``, not hashed; raises ``NotFound``."""
+
+    def list(self) -> Iterator[BlobInfo]:
+        """Yield every blob, in no particular order."""
+
+    def delete(self, digests: Iterable[Digest], *, still_needed: Callable[[Digest], bool]) -> int:
+        """Delete blobs and return the bytes freed.
+
+        Each blob is first set aside, then ``still_needed`` is asked again; when it says yes, or
+        when the blob was freshened meanwhile, it is put back. An interrupted delete loses nothing.
+        """
