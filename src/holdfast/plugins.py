@@ -1,19 +1,14 @@
-"""Optional packages: what to install for a missing one, and how third parties are found.
-
-One place knows the package and range of each framework, so that every message agrees.
-"""
+"""Optional packages: one place knows what to install for each, so that every message agrees."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Final
 
 from holdfast.errors import MissingExtra
 
-__all__ = ["adapter_entry_points", "import_extra"]
+__all__ = ["import_extra"]
 
 # Import name to the requirement that provides it: the framework's own package, never ours.
 REQUIREMENTS: Final[dict[str, str]] = {
@@ -50,8 +45,3 @@ def import_extra(name: str, *, needed_for: str) -> ModuleType:
             "which is not installed here.",
             hint=f'python -m pip install "{requirement}"',
         ) from error
-
-
-def adapter_entry_points() -> Iterator[EntryPoint]:
-    """Yield the installed entry points of the group ``holdfast.adapters``, sorted by name."""
-    yield from sorted(entry_points(group="holdfast.adapters"), key=lambda point: point.name)

@@ -1,0 +1,219 @@
+"""Verifying, freeing space, and saying what is kept and why."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from holdfast.api.history import get
+from holdfast.api.store import Store, the_store
+from holdfast.api.version import Version
+from holdfast.archive import read
+from holdfast.catalogue.history import VersionInfo
+from holdfast.errors import Corrupt, HoldfastError
+from holdfast.record import Digest
+
+__all__ = ["Pruned", "Stats", "Verified", "prune", "stats", "verify"]
+
+StoreLike = Store | str | os.PathLike[str] | None
+
+GRACE_SECONDS = 3600.0
+
+
+class Verified(NamedTuple):
+    """What ``verify`` found of one version.
+
+    Attributes:
+        ref: ``name@vN``.
+        blobs: Blobs hashed.
+        size: Bytes hashed.
+        proof: ``replayed``, ``replayed on synthetic inputs``, ``state only`` or ``unproved``.
+        detail: The replay in words.
+    """
+
+    ref: str
+    blobs: int
+    size: int
+    proof: str
+    detail: str
+
+
+class Pruned(NamedTuple):
+    """What ``prune`` freed, or would free.
+
+    Attributes:
+        blobs: Blobs deleted.
+        freed: Their bytes.
+        young: Unreferenced blobs kept because they are younger than the grace period.
+        kept: Blobs that visible versions need.
+        reasons: Version reference to why it is kept: aliases, pins.
+    """
+
+    blobs: int
+    freed: int
+    young: int
+    kept: int
+    reasons: dict[str, str]
+
+
+class Stats(NamedTuple):
+    """Sizes of a store.
+
+    Attributes:
+        names: Models.
+        versions: Versions that are not forgotten.
+        logical: Bytes if every version were stored whole.
+        stored: Bytes of all blobs.
+        unreferenced: Bytes that ``prune`` could free.
+    """
+
+    names: int
+    versions: int
+    logical: int
+    stored: int
+    unreferenced: int
+
+
+def verify(ref: str, *, replay: bool = True, store: StoreLike = None) -> Verified:
+    """Hash every blob of a version, check its log's chain and replay its golden set, now.
+
+    Args:
+        ref: The version.
+        replay: False only hashes.
+        store: Store or path; default: the store in force.
+
+    Raises:
+        Corrupt: A blob, a document or the chain is damaged.
+        BehaviourMismatch: The golden outputs differ in this environment.
+        MissingExtra: The framework is not installed here; ``replay=False`` needs none.
+    """
+    version = get(ref, store=store)
+    version.store.catalogue.check_chain(version.name)
+    checked = read.verify_version(version.store.blobs, Digest(version.info.manifest))
+    if not replay:
+        return Verified(version.ref, checked.blobs, checked.size, "unproved", "replay skipped")
+    proof, detail = _replayed(version)
+    return Verified(version.ref, checked.blobs, checked.size, proof, detail)
+
+
+def _replayed(version: Version) -> tuple[str, str]:
+    from holdfast.errors import EnvironmentMismatch, MissingExtra
+
+    if version.record.golden is None:
+        return "state only", "bytes verified, behaviour not recorded"
+    try:
+        loaded = version.load_proven(replay="always")
+    except MissingExtra:
+        raise
+    except EnvironmentMismatch:
+        return "unproved", "bytes verified; the golden set needs into= or a registered class"
+    if loaded.replay is None:
+        return loaded.proof, "bytes verified, behaviour not recorded"
+    result = loaded.replay
+    rows = "synthetic golden rows" if result.level == "synthetic" else "golden rows"
+    if result.shapes_only:
+        return loaded.proof, f"{rows} {result.rows}, shapes and dtypes only (nondeterministic)"
+    good = result.rows - result.differing
+    return loaded.proof, f"{rows} {good}/{result.rows}, max difference {result.largest:.2g}"
+
+
+def _live(store: Store) -> Iterator[VersionInfo]:
+    return store.catalogue.live()
+
+
+def _needed(store: Store) -> set[Digest]:
+    """Return every blob that a visible version needs, from the log itself."""
+    needed: set[Digest] = set()
+    manifests: set[str] = set()
+    for info in _live(store):
+        if info.manifest not in manifests:
+            manifests.add(info.manifest)
+            needed.update(read.blobs_of(store.blobs, Digest(info.manifest)))
+    return needed
+
+
+def prune(
+    *, dry_run: bool = False, grace: float = GRACE_SECONDS, store: StoreLike = None
+) -> Pruned:
+    """Free the bytes that no visible version needs.
+
+    Safe beside a writer: blobs younger than the grace period stay, each blob is set aside
+    first and the log is read again before it is unlinked. Safe when interrupted.
+
+    Args:
+        dry_run: Only say what would be freed.
+        grace: Seconds that an unreferenced blob is kept after its last use.
+        store: Store or path; default: the store in force.
+
+    Raises:
+        HoldfastError: A visible version is damaged: nothing is freed until ``verify`` is clean.
+    """
+    opened = the_store(store)
+    needed = _needed_or_refuse(opened)
+    cutoff = time.time() - grace
+    young = kept = freed = 0
+    doomed: list[Digest] = []
+    for blob in opened.blobs.list():
+        if blob.digest in needed:
+            kept += 1
+        elif blob.modified > cutoff:
+            young += 1
+        else:
+            doomed.append(blob.digest)
+            freed += blob.size
+    if not dry_run:
+        freed = opened.blobs.delete(doomed, still_needed=_fresh_needed(opened), grace=grace)
+    return Pruned(len(doomed), freed, young, kept, _reasons(opened))
+
+
+def _needed_or_refuse(store: Store) -> set[Digest]:
+    try:
+        return _needed(store)
+    except Corrupt as error:
+        raise HoldfastError(
+            f"Nothing was freed, because a visible version is damaged: {error.message}",
+            hint="hold verify --all",
+        ) from error
+
+
+class _fresh_needed:  # noqa: N801 - used as a function that reads the log once per deletion pass
+    """Ask the log again, once per change of its heads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._needed: set[Digest] | None = None
+        self._heads: object = None
+
+    def __call__(self, digest: Digest) -> bool:
+        heads = tuple((m.name, m.last_seq) for m in self._store.catalogue.names())
+        if self._needed is None or heads != self._heads:
+            self._needed, self._heads = _needed_or_refuse(self._store), heads
+        return digest in self._needed
+
+
+def _reasons(store: Store) -> dict[str, str]:
+    reasons = {}
+    for info in _live(store):
+        why = [f"alias {alias}" for alias in info.aliases]
+        if info.pinned is not None:
+            why.append(f"pinned until {info.pinned.until}" if info.pinned.until else "pinned")
+        if why:
+            reasons[f"{info.name}@v{info.number}"] = ", ".join(why)
+    return reasons
+
+
+def stats(*, store: StoreLike = None) -> Stats:
+    """Return what a store holds and what sharing saves."""
+    opened = the_store(store)
+    sizes = {blob.digest: blob.size for blob in opened.blobs.list()}
+    logical, versions, needed = 0, 0, set()
+    for info in _live(opened):
+        blobs = set(read.blobs_of(opened.blobs, Digest(info.manifest)))
+        needed |= blobs
+        logical += sum(sizes.get(blob, 0) for blob in blobs)
+        versions += 1
+    stored = sum(sizes.values())
+    unreferenced = stored - sum(sizes.get(blob, 0) for blob in needed)
+    return Stats(len(opened.catalogue.names()), versions, logical, stored, unreferenced)

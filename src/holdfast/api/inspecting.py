@@ -1,0 +1,80 @@
+"""Saying what a version or a file is, without running or building anything of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from holdfast.api.files import read_safetensors
+from holdfast.api.history import get
+from holdfast.api.store import Store
+from holdfast.trust.sniff import sniff
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    what: str | os.PathLike[str], *, store: Store | str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Describe a version or a model file as JSON-like facts.
+
+    Args:
+        what: A reference, or a path to a file.
+        store: Store or path; default: the store in force.
+
+    Returns:
+        For a file ``{"kind", "path", "size"}`` and its tensors where it is safetensors; for a
+        version its reference, documents and sizes.
+
+    Raises:
+        UnsafeContent: The file is a pickle or holds one; it was not opened.
+        NotFound: No such version.
+    """
+    path = Path(what)
+    if isinstance(what, os.PathLike) or path.is_file():
+        facts: dict[str, Any] = {
+            "kind": sniff(path),
+            "path": str(path),
+            "size": path.stat().st_size,
+        }
+        if facts["kind"] == "safetensors":
+            facts["tensors"] = {
+                name: {"dtype": str(array.dtype), "shape": list(array.shape)}
+                for name, array in read_safetensors(path).items()
+            }
+        return facts
+    version = get(str(what), store=store)
+    record, content = version.record, version.content
+    return {
+        "kind": "version",
+        "ref": version.ref,
+        "content_id": version.content_id,
+        "record_id": version.record_id,
+        "framework": content.framework,
+        "types": list(content.structure.types),
+        "tensors": {
+            entry.name: {"dtype": entry.dtype, "shape": list(entry.shape)}
+            for entry in content.tensors
+        },
+        "files": {entry.name: entry.size for entry in content.files},
+        "signature": content.signature,
+        "size": version.size,
+        "aliases": list(version.aliases),
+        "created": record.created,
+        "author": record.author,
+        "environment": record.environment,
+        "metrics": record.metrics,
+        "params": record.params,
+        "note": record.note,
+        "license": record.license,
+        "source": record.source,
+        "parents": list(record.parents),
+        "golden": _golden_facts(record.golden),
+    }
+
+
+def _golden_facts(golden: dict[str, Any] | None) -> dict[str, Any] | None:
+    if golden is None:
+        return None
+    return {key: golden[key] for key in ("level", "method", "rows", "nondeterministic")}

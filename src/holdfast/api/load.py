@@ -1,0 +1,224 @@
+"""Loading: bytes verified, structure audited, model built, golden set replayed, in this order."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+
+from holdfast import codec, frameworks
+from holdfast.api.store import Store
+from holdfast.archive import golden as goldens
+from holdfast.archive import read
+from holdfast.codec.registry import Registry
+from holdfast.environment import capture
+from holdfast.errors import BehaviourMismatch, UsageError
+from holdfast.frameworks import Adapter, LoadOptions, Opened
+from holdfast.record import Content, Digest, Record
+
+__all__ = ["Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
+
+_log = logging.getLogger("holdfast")
+
+LEVELS: Final = {"inputs": "replayed", "synthetic": "replayed on synthetic inputs"}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVersion:
+    """A version whose bytes are verified and whose structure is audited; nothing is built.
+
+    Attributes:
+        content: What the model is.
+        record: What is said of it.
+        parts: For the adapter.
+        golden: The golden set, or None.
+        golden_blob: Its verified bytes, or None.
+        checked: ``hashed``, ``stamped`` or ``unchecked``.
+    """
+
+    content: Content
+    record: Record
+    parts: Opened
+    golden: goldens.Golden | None
+    golden_blob: memoryview | None
+    checked: str
+
+    def replay(self, behaviour: goldens.Behaviour, registry: Registry) -> goldens.Replay:
+        """Run the golden set on a built model; raises ``Corrupt`` without one."""
+        assert self.golden is not None  # noqa: S101 - callers ask only when there is one
+        return goldens.replay(self.golden, self.golden_blob, behaviour, registry)
+
+    def level(self, result: goldens.Replay) -> str:
+        """Return the proof level a passed replay gives."""
+        level = LEVELS[result.level]
+        return f"{level}, shapes only (nondeterministic)" if result.shapes_only else level
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A built model and how far it is proven.
+
+    Attributes:
+        model: The user's own object type.
+        proof: ``replayed``, ``replayed on synthetic inputs``, ``state only`` or ``unproved``.
+        replay: What the replay found; None when a stamp or nothing stood for it.
+        stamped: True when an earlier replay in this very environment stood for this one.
+    """
+
+    model: Any
+    proof: str
+    replay: goldens.Replay | None = None
+    stamped: bool = False
+
+
+def behaviour_of(adapter: Adapter, model: Any) -> goldens.Behaviour:
+    """Bind an adapter's calls to one model."""
+    return goldens.Behaviour(
+        methods=adapter.methods(model),
+        call=lambda method, inputs: adapter.predict(model, method, inputs),
+        steady=lambda: adapter.steady(model),
+        synthetic=lambda rows, seed: adapter.synthetic(model, rows, seed),
+    )
+
+
+def open_for(
+    store: Store, manifest: Digest, registry: Registry, *, verify: str, ref: str | None = None
+) -> OpenVersion:
+    """Open a version for building: everything checked that can be checked without building.
+
+    Args:
+        store: Where it is.
+        manifest: Its manifest's digest.
+        registry: The closed registry.
+        verify: ``"auto"`` (hash unless a stamp stands for it), ``"always"`` or ``"never"``.
+        ref: The version, for messages.
+
+    Raises:
+        Corrupt: Bytes, documents or structure are not what was saved.
+        EnvironmentMismatch: A type id is not known here.
+    """
+    opened = read.open_version(store.blobs, manifest, verify=verify, stamps=store.stamps)
+    entries = {entry.name: entry for entry in opened.content.tensors}
+    codec.audit(opened.content.structure, entries, registry)
+    record = opened.record
+    golden = None if record.golden is None else goldens.Golden.parse(record.golden)
+    blob = None
+    if golden is not None and golden.blob is not None:
+        blob = memoryview(store.blobs.read(Digest(golden.blob)))
+    parts = Opened(
+        structure=opened.content.structure,
+        tensors=opened.tensors,
+        files=opened.files,
+        facts=record.environment,
+    )
+    return OpenVersion(opened.content, record, parts, golden, blob, opened.checked)
+
+
+def load_model(  # noqa: PLR0913 - the public face, DESIGN section 6
+    store: Store,
+    manifest: Digest,
+    *,
+    ref: str,
+    options: LoadOptions,
+    verify: str = "auto",
+    replay: str = "auto",
+) -> Loaded:
+    """Build a version's model and prove it.
+
+    Raises:
+        BehaviourMismatch: The golden outputs differ in this environment.
+        Corrupt, EnvironmentMismatch, PartialLoad, MissingExtra: See ``holdfast.load``.
+    """
+    for given, name in ((verify, "verify"), (replay, "replay")):
+        if given not in ("auto", "always", "never"):
+            raise UsageError(
+                f"{name}={given!r} is not known; use 'auto', 'always' or 'never'.",
+                hint=f"holdfast.load({ref!r})",
+            )
+    registry = frameworks.registry()
+    opened = open_for(store, manifest, registry, verify=verify, ref=ref)
+    adapter = frameworks.adapter_named(opened.content.framework)
+    model = adapter.unpack(opened.parts, registry, options)
+    loaded = _proven(store, opened, adapter, model, registry, ref=ref, replay=replay)
+    if opened.checked == "unchecked":
+        loaded = Loaded(loaded.model, "unproved")
+    _log.info("%s loaded: %s", ref, loaded.proof)
+    return loaded
+
+
+def _proven(  # noqa: PLR0913 - one value per input of the proof
+    store: Store,
+    opened: OpenVersion,
+    adapter: Adapter,
+    model: Any,
+    registry: Registry,
+    *,
+    ref: str,
+    replay: str,
+) -> Loaded:
+    golden = opened.golden
+    if golden is None:
+        return Loaded(model, "state only")
+    if replay == "never":
+        return Loaded(model, "unproved")
+    here = capture.environment_key(capture.capture(adapter.requires(model)))
+    proof_key = (opened.record.content, goldens.golden_digest(golden), here)
+    stamped = store.stamps.proof(*proof_key) if replay == "auto" else None
+    if stamped is not None:
+        return Loaded(model, stamped, stamped=True)
+    behaviour = behaviour_of(adapter, model)
+    if golden.method not in behaviour.methods:
+        return Loaded(model, "state only")
+    result = opened.replay(behaviour, registry)
+    if not result.passed:
+        raise mismatch(ref, result, opened.record, requires=adapter.requires(model))
+    level = opened.level(result)
+    store.stamps.add_proof(*proof_key, level)
+    return Loaded(model, level, replay=result)
+
+
+def mismatch(
+    ref: str,
+    result: goldens.Replay,
+    record: Record,
+    *,
+    requires: tuple[str, ...] = (),
+    at_save: bool = False,
+    steady: bool = True,
+) -> BehaviourMismatch:
+    """Word the refusal of a model that answers otherwise than recorded."""
+    rows = "row" if result.rows == 1 else "rows"
+    found = (
+        result.reason
+        if result.reason is not None
+        else f"max {result.largest:.2g} > {result.allowed:.2g}"
+    )
+    message = (
+        f"REFUSED: {result.differing} of {result.rows} golden {rows} differ ({found}) for {ref}."
+    )
+    if at_save:
+        why = (
+            "The model read back from the store answers otherwise than the one given."
+            if steady
+            else "The model does not repeat its own answers: it changes when it is called."
+        )
+        return BehaviourMismatch(
+            f"{message} {why} Nothing became visible.",
+            hint="holdfast.save(model, name, golden=None)  # keeps it without a proof",
+            ref=ref,
+        )
+    changed = capture.changed(record.environment, capture.capture(requires))
+    causes = "; ".join(changed) if changed else "the libraries are the same: processor or threads"
+    return BehaviourMismatch(
+        f"{message} Cause candidates: {causes}.", hint=f"hold show {ref}", ref=ref
+    )
+
+
+def options(into: Any, device: str | os.PathLike[str], rename: str | None) -> LoadOptions:
+    """Check and gather what the caller asked of a load."""
+    if rename is not None and "->" not in rename:
+        raise UsageError(
+            f"rename={rename!r} is not of the form 'old->new'.", hint="rename='module.->'"
+        )
+    return LoadOptions(into=into, device=str(device), rename=rename)

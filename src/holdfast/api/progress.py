@@ -1,0 +1,33 @@
+"""A progress bar on a terminal, nothing when piped or when the work is short."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+__all__ = ["bytes_progress"]
+
+_WORTH_SHOWING: Final = 128 << 20
+
+
+@contextlib.contextmanager
+def bytes_progress(title: str, total: int) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callable ``(done_bytes, total_bytes)``, or None when nothing should be shown.
+
+    Args:
+        title: What is being done.
+        total: Bytes expected; under 128 MiB nothing is shown.
+    """
+    if total < _WORTH_SHOWING or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    bar = Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True), transient=True)
+    with bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

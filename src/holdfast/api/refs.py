@@ -1,0 +1,55 @@
+"""References: ``churn``, ``churn@v3``, ``churn@prod``, ``churn@sha256:ab12…``."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from holdfast.errors import UsageError
+
+__all__ = ["Ref", "parse_ref"]
+
+_VERSION = re.compile(r"v([1-9][0-9]{0,9})")
+
+
+class Ref(NamedTuple):
+    """A parsed reference.
+
+    Attributes:
+        name: The model's name.
+        selector: None for the newest version, a version number, an alias, or ``sha256:<prefix>``.
+    """
+
+    name: str
+    selector: int | str | None
+
+    def __str__(self) -> str:
+        if self.selector is None:
+            return self.name
+        if isinstance(self.selector, int):
+            return f"{self.name}@v{self.selector}"
+        return f"{self.name}@{self.selector}"
+
+
+def parse_ref(text: object) -> Ref:
+    """Read a reference.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    if not isinstance(text, str) or not text or text != text.strip():
+        raise UsageError(
+            f"not a reference: {text!r:.80}. A reference is NAME, NAME@v3, NAME@ALIAS or "
+            "NAME@sha256:DIGEST.",
+            hint="hold ls",
+        )
+    name, at, selector = text.partition("@")
+    if not at:
+        return Ref(name, None)
+    if not selector or "@" in selector:
+        raise UsageError(
+            f"not a reference: {text!r:.80}; after '@' comes v3, an alias or sha256:DIGEST.",
+            hint=f"hold ls {name}",
+        )
+    number = _VERSION.fullmatch(selector)
+    return Ref(name, int(number.group(1)) if number else selector)

@@ -1,0 +1,282 @@
+"""Saving: everything is written and replayed before the version becomes visible."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast import frameworks
+from holdfast.api.files import model_from_file
+from holdfast.api.load import behaviour_of, mismatch, open_for
+from holdfast.api.progress import bytes_progress
+from holdfast.api.said import Said
+from holdfast.api.store import Store, resolve, the_store
+from holdfast.api.version import Version
+from holdfast.archive import golden as goldens
+from holdfast.archive import read, signature, write
+from holdfast.catalogue.history import VersionInfo
+from holdfast.catalogue.names import check_name
+from holdfast.durable import mapped_os_errors
+from holdfast.environment import capture
+from holdfast.errors import Corrupt, EnvironmentMismatch, HoldfastError, NotFound
+from holdfast.frameworks import Adapter, LoadOptions, Payload
+from holdfast.record import Content, Digest, FileEntry, Manifest, Record, digest_of
+from holdfast.trust import secrets
+
+__all__ = ["save"]
+
+
+def save(  # noqa: PLR0913 - the public face, DESIGN section 6
+    model: Any,
+    name: str,
+    *,
+    inputs: Any = None,
+    labels: Sequence[str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    params: Mapping[str, Any] | None = None,
+    data: Any = None,
+    parents: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+    note: str | None = None,
+    license: str | None = None,  # noqa: A002 - the field's own word
+    files: Mapping[str, Any] | Sequence[os.PathLike[str]] | None = None,
+    golden: str | None = "inputs",
+    store: Store | str | os.PathLike[str] | None = None,
+    allow_secrets: Sequence[str] = (),
+) -> Version:
+    """Keep a model as a new version of ``name``.
+
+    The version becomes visible only after its bytes are durable and the reloaded model has
+    answered the golden set as the live one did.
+
+    Args:
+        model: The live object: an estimator, a module, a state dictionary, arrays; or a
+            ``pathlib.Path`` to a safetensors, npz or ONNX file.
+        name: The model's name, lower case.
+        inputs: Rows the model was made for (DataFrame, array, tensor; tuple or dictionary of
+            them). Up to 64 rows or 1 MB are kept as the golden set.
+        labels: Names of the output classes, in order.
+        metrics: Numbers worth comparing between versions.
+        params: Hyper-parameters and other JSON-like facts.
+        data: What the model was trained on: a path, a digest, a description.
+        parents: References of the versions this one was made from.
+        tags: Texts by name.
+        note: Free text.
+        license: SPDX expression of the weights' licence.
+        files: Files to keep with it: name to path or bytes, or a list of paths.
+        golden: ``"inputs"``; ``"synthetic"`` keeps none of the caller's rows; None keeps nothing.
+        store: Store or path; default: the store in force, made when it is not there.
+        allow_secrets: Places that look like credentials and may be stored all the same.
+
+    Returns:
+        The new version.
+
+    Raises:
+        Unsupported: The object cannot be kept; the message names the attribute and the fix.
+        SecretFound: A value looks like a credential.
+        BehaviourMismatch: The reloaded model answers otherwise; nothing became visible.
+        NoSpace: The disk is full; nothing became visible.
+        UsageError: An argument is not usable.
+    """
+    check_name(name)
+    given = {
+        "labels": labels, "metrics": metrics, "params": params, "data": data, "parents": parents,
+        "tags": tags, "note": note, "license": license, "files": files,
+    }  # fmt: skip
+    said = Said.of(given)
+    said.refuse_secrets(allow_secrets)
+    if isinstance(model, Path):
+        model = model_from_file(model)
+    opened = the_store(store, create=True)
+    with mapped_os_errors(opened.path, f"saving {name}"):
+        return _Saving(opened, name, said, allow_secrets).run(model, inputs, golden)
+
+
+class _Saving:
+    """One save: the steps in order, each leaving nothing visible if it fails."""
+
+    def __init__(self, store: Store, name: str, said: Said, allow: Sequence[str]) -> None:
+        self.store = store
+        self.name = name
+        self.said = said
+        self.allowed = frozenset(allow)
+        self.registry = frameworks.registry()
+        self.steps: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    def run(self, model: Any, inputs: Any, mode: str | None) -> Version:
+        adapter = frameworks.adapter_for(model)
+        parents = tuple(self._parent(ref) for ref in self.said.parents)
+        payload = adapter.pack(model, self.registry)
+        self._refuse_secrets(payload)
+        self._step("encode")
+        behaviour = behaviour_of(adapter, model)
+        captured = goldens.capture(behaviour, inputs, self.registry, mode=mode)
+        self._step("record golden outputs")
+        described = self._signature(captured, inputs)
+        written, manifest, record = self._write(
+            adapter, model, payload, captured, described, parents
+        )
+        self._step("hash and write")
+        proof = self._prove(adapter, manifest, captured, model)
+        self._step("re-read and replay")
+        info = self._commit(manifest, record)
+        self._step("register")
+        return Version(self.store, info, proof=proof, saved=written, steps=self.steps)
+
+    def _step(self, name: str) -> None:
+        now = time.perf_counter()
+        self.steps[name] = now - self._started
+        self._started = now
+
+    def _parent(self, ref: str) -> str:
+        return resolve(ref, self.store).record
+
+    def _refuse_secrets(self, payload: Payload) -> None:
+        texts = [
+            part
+            for node in payload.structure.nodes
+            if node[0] in ("str", "strings")
+            for part in (node[1] if isinstance(node[1], list | tuple) else [node[1]])
+        ]
+        findings = secrets.find_secrets(texts, "model")
+        for name, content in payload.files.items():
+            findings.extend(secrets.find_in_bytes(content, f"files[{name!r}]"))
+        secrets.refuse_secrets(findings, self.allowed)
+
+    def _signature(self, captured: goldens.Captured | None, inputs: Any) -> dict[str, Any]:
+        described: dict[str, Any] = {}
+        if captured is not None:
+            taken = signature.describe(captured.inputs)
+            if captured.golden.level == "synthetic":
+                taken = signature.without_dtypes(taken)
+            described["inputs"] = taken
+            described["outputs"] = signature.describe(captured.outputs)
+            described["method"] = captured.golden.method
+        if inputs is not None:
+            described["inputs"] = signature.describe(inputs)
+        if self.said.labels is not None:
+            described["labels"] = self.said.labels
+        return described
+
+    def _write(  # noqa: PLR0913 - one value per document
+        self,
+        adapter: Adapter,
+        model: Any,
+        payload: Payload,
+        captured: goldens.Captured | None,
+        described: dict[str, Any],
+        parents: tuple[str, ...],
+    ) -> tuple[write.Written, Digest, Record]:
+        blobs = self.store.blobs
+        total = sum(data.nbytes for data in payload.tensors.values())
+        with bytes_progress(f"saving {self.name}", total) as progress:
+            written = write.write_tensors(
+                blobs, payload.tensors, known=self._known(), progress=progress
+            )
+        files = {**payload.files, **self.said.files}
+        if len(files) < len(payload.files) + len(self.said.files):
+            raise HoldfastError("files= names a file that the model itself needs; rename it.")
+        for content in files.values():
+            blobs.put(_once(content), expect=digest_of(content))
+        content = Content(
+            framework=adapter.ID,
+            structure=payload.structure,
+            tensors=written.entries,
+            files=tuple(
+                FileEntry(name=name, size=len(files[name]), digest=digest_of(files[name]))
+                for name in sorted(files)
+            ),
+            signature=described,
+        )
+        if captured is not None and captured.blob is not None:
+            blobs.put(_once(captured.blob))
+        record = Record(
+            content=write.write_document(blobs, content.encode()),
+            created=capture.now(),
+            author=capture.author(),
+            environment={**capture.capture(adapter.requires(model)), **payload.facts},
+            golden=None if captured is None else captured.golden.document(),
+            metrics=self.said.metrics,
+            params=self.said.params,
+            data=self.said.data,
+            parents=parents,
+            tags=self.said.tags,
+            note=self.said.note,
+            license=self.said.license,
+            source=capture.git_source(),
+        )
+        manifest = Manifest(
+            content=record.content,
+            record=write.write_document(blobs, record.encode()),
+            pieces=written.pieces,
+        )
+        return written, write.write_document(blobs, manifest.encode()), record
+
+    def _known(self) -> frozenset[Digest]:
+        """Return the pieces of the newest version: what this one probably shares."""
+        try:
+            newest = self.store.catalogue.resolve(self.name, None)
+        except NotFound:
+            return frozenset()
+        manifest = Manifest.decode(self.store.blobs.read(Digest(newest.manifest)))
+        return frozenset(Digest(piece.digest) for piece in manifest.pieces)
+
+    def _prove(
+        self,
+        adapter: Adapter,
+        manifest: Digest,
+        captured: goldens.Captured | None,
+        model: Any,
+    ) -> str:
+        """Build the model again from the store and replay its golden set."""
+        opened = open_for(self.store, manifest, self.registry, verify="auto")
+        try:
+            again = adapter.unpack(opened.parts, self.registry, LoadOptions(device="cpu"))
+        except EnvironmentMismatch:  # a class of the user's own: it loads with into= or register
+            return "state only"
+        if captured is None:
+            return "state only"
+        result = opened.replay(behaviour_of(adapter, again), self.registry)
+        if not result.passed:
+            live = goldens.replay(
+                captured.golden,
+                None if captured.blob is None else memoryview(captured.blob),
+                behaviour_of(adapter, model),
+                self.registry,
+            )
+            raise mismatch(self.name, result, opened.record, at_save=True, steady=live.passed)
+        return opened.level(result)
+
+    def _commit(self, manifest: Digest, record: Record) -> VersionInfo:
+        """Make the version visible: all blobs present and durable, then one log entry."""
+        self._require_blobs(manifest)
+        self.store.blobs.flush()
+        record_id = Digest(Manifest.decode(self.store.blobs.read(manifest)).record)
+        info = self.store.catalogue.add_version(
+            self.name,
+            record=record_id,
+            content=Digest(record.content),
+            manifest=manifest,
+            by=record.author,
+        )
+        self._require_blobs(manifest)
+        return info
+
+    def _require_blobs(self, manifest: Digest) -> None:
+        missing = [
+            d for d in read.blobs_of(self.store.blobs, manifest) if not self.store.blobs.has(d)
+        ]
+        if missing:
+            raise Corrupt(
+                f"{len(missing)} blobs of {self.name} vanished while it was being saved; "
+                "was something deleting files in the store?",
+                hint="hold verify",
+            )
+
+
+def _once(data: bytes) -> Callable[[], list[bytes]]:
+    return lambda: [data]

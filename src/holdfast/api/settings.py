@@ -1,0 +1,95 @@
+"""Where settings come from: argument, environment, the nearest ``holdfast.toml``, default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import platformdirs
+
+from holdfast.errors import UsageError
+
+__all__ = ["PROJECT_FILE", "Setting", "cache_folder", "settings", "store_setting"]
+
+PROJECT_FILE: Final = "holdfast.toml"
+
+
+class Setting(NamedTuple):
+    """A setting in force.
+
+    Attributes:
+        name: ``store`` or ``cache``.
+        value: A path or URL.
+        origin: Where it was set, in words.
+    """
+
+    name: str
+    value: str
+    origin: str
+
+
+def project_file(start: Path | None = None) -> Path | None:
+    """Return the nearest ``holdfast.toml`` in ``start`` (default: here) or a folder above."""
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        candidate = folder / PROJECT_FILE
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def store_setting(argument: str | os.PathLike[str] | None = None) -> Setting:
+    """Return the store in force: argument > HOLDFAST_STORE > holdfast.toml > user data folder.
+
+    Raises:
+        UsageError: The project file cannot be read or its ``store`` is not a text.
+    """
+    if argument is not None:
+        return Setting("store", os.fspath(argument), "argument")
+    variable = os.environ.get("HOLDFAST_STORE")
+    if variable:
+        return Setting("store", variable, "environment variable HOLDFAST_STORE")
+    file = project_file()
+    if file is not None:
+        value = _read(file).get("store")
+        if value is not None:
+            if not isinstance(value, str):
+                raise UsageError(
+                    f"{file}: store must be a text, not {type(value).__name__}.",
+                    hint=f"edit {file}",
+                )
+            return Setting("store", _relative_to(file, value), str(file))
+    default = platformdirs.user_data_path("holdfast", appauthor=False) / "store"
+    return Setting("store", str(default), "default: the user's data folder")
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", hint=f"edit {file}") from error
+
+
+def _relative_to(file: Path, value: str) -> str:
+    return value if "://" in value else str(file.parent / Path(value).expanduser())
+
+
+def cache_folder() -> Path:
+    """Return the folder of disposable files: indexes and stamps. Deleting it loses nothing."""
+    return Path(cache_setting().value)
+
+
+def cache_setting() -> Setting:
+    """Return the cache folder in force: HOLDFAST_CACHE > the user's cache folder."""
+    variable = os.environ.get("HOLDFAST_CACHE")
+    if variable:
+        return Setting("cache", variable, "environment variable HOLDFAST_CACHE")
+    default = platformdirs.user_cache_path("holdfast", appauthor=False)
+    return Setting("cache", str(default), "default: the user's cache folder")
+
+
+def settings() -> list[Setting]:
+    """Return every setting with its origin."""
+    return [store_setting(), cache_setting()]
