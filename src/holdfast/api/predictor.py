@@ -53,3 +53,15 @@ class Predictor:
         if expected is not None:
             inputs, self.notes = align(expected, inputs, ref=self.ref)
         return self._adapter.predict(self.model, self.method, inputs)
+
+    def named(self, answers: Any) -> list[Any]:
+        """Return answers as a list, with the class names given at save where they apply.
+
+        A name stands for a position in the model's ``classes_``, never for the number itself.
+        """
+        values = answers.tolist() if hasattr(answers, "tolist") else list(answers)
+        labels, classes = self.signature.get("labels"), getattr(self.model, "classes_", None)
+        if labels is None or classes is None or len(classes) != len(labels):
+            return list(values)
+        names = dict(zip(classes.tolist(), labels, strict=True))
+        return [names.get(value, value) for value in values]

@@ -123,9 +123,17 @@ class _Saving:
         self._step("hash and write")
         proof = self._prove(adapter, manifest, captured, model)
         self._step("re-read and replay")
+        twins = self.store.catalogue.by_content(self.name, record.content)
         info = self._commit(manifest, record)
         self._step("register")
-        return Version(self.store, info, proof=proof, saved=written, steps=self.steps)
+        return Version(
+            self.store,
+            info,
+            proof=proof,
+            saved=written,
+            steps=self.steps,
+            same_content_as=f"{self.name}@v{twins[-1].number}" if twins else None,
+        )
 
     def _step(self, name: str) -> None:
         now = time.perf_counter()

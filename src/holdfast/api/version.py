@@ -33,6 +33,7 @@ class Version:
         info: What the log says of it: aliases, tags, pin.
         proof: How far the last save or load in this process proved it; None before.
         saved: Bytes written by the save that made this object; None after ``get``.
+        same_content_as: Reference of an earlier version with the same content, told by the save.
         steps: Seconds per step of that save.
     """
 
@@ -44,12 +45,14 @@ class Version:
         proof: str | None = None,
         saved: Written | None = None,
         steps: Mapping[str, float] | None = None,
+        same_content_as: str | None = None,
     ) -> None:
         self.store = store
         self.info = info
         self.proof = proof
         self.saved = saved
         self.steps = dict(steps or {})
+        self.same_content_as = same_content_as
 
     @property
     def name(self) -> str:

@@ -1,0 +1,69 @@
+"""Freeing space: ``forget``, ``prune``, ``stats``."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli.output import Out, human_bytes, out_options
+
+__all__ = ["forget", "prune", "stats"]
+
+
+@click.command()
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--reason", help="Why; kept in the log.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be forgotten.")
+@out_options
+def forget(refs: tuple[str, ...], reason: str | None, out: Out, *, dry_run: bool) -> None:
+    """Take versions out of sight; 'hold prune' then frees their bytes.
+
+    Versions with an alias or a pin are kept.
+    """
+    from holdfast.api.history import forget as take_out
+
+    gone = take_out(refs, reason=reason, dry_run=dry_run, store=out.store)
+    names = [version.ref for version in gone]
+    verb = "Would forget" if dry_run else "Forgot"
+    out.data({"forgotten": names, "dry_run": dry_run}, [f"{verb} {', '.join(names)}"], names)
+    if not dry_run:
+        out.talk("Their bytes are still there.\nTry: hold prune --dry-run")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be freed.")
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=3600.0,
+    show_default=True,
+    help="Keep unreferenced bytes used within this time; 0 only when nobody is saving.",
+)
+@out_options
+def prune(out: Out, *, dry_run: bool, grace: float) -> None:
+    """Free the bytes that no visible version needs."""
+    from holdfast.api.housekeeping import prune as free
+
+    done = free(dry_run=dry_run, grace=grace, store=out.store)
+    verb = "Would free" if dry_run else "Freed"
+    lines = [f"{verb} {human_bytes(done.freed)} in {done.blobs} blobs; {done.kept} blobs are needed."]
+    if done.young:
+        lines.append(f"Kept {done.young} unreferenced blobs younger than {grace:g} s.")
+    lines += [f"Kept {ref}: {why}" for ref, why in done.reasons.items()]
+    out.data({**done._asdict(), "dry_run": dry_run}, lines, [str(done.freed)])
+
+
+@click.command()
+@out_options
+def stats(out: Out) -> None:
+    """Show what the store holds and what sharing saves."""
+    from holdfast.api.housekeeping import stats as measure
+
+    found = measure(store=out.store)
+    ratio = f" ({found.logical / found.stored:.1f}x)" if found.stored else ""
+    lines = [
+        f"{found.versions} versions of {found.names} models",
+        f"{human_bytes(found.logical)} logical, {human_bytes(found.stored)} stored{ratio}",
+        f"{human_bytes(found.unreferenced)} unreferenced",
+    ]
+    out.data(found._asdict(), lines, [str(found.stored)])
