@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name
 from holdfast.durable import mapped_os_errors
 from holdfast.environment import capture
-from holdfast.errors import Corrupt, EnvironmentMismatch, HoldfastError, NotFound
+from holdfast.errors import Corrupt, EnvironmentMismatch, HoldfastError, NoSpace, NotFound
 from holdfast.frameworks import Adapter, LoadOptions, Payload
 from holdfast.record import Content, Digest, FileEntry, Manifest, Record, digest_of
 from holdfast.trust import secrets
@@ -181,10 +182,11 @@ class _Saving:
     ) -> tuple[write.Written, Digest, Record]:
         blobs = self.store.blobs
         total = sum(data.nbytes for data in payload.tensors.values())
+        known = self._known()
+        if not known:  # nothing to share with, so all of it will be written
+            self._require_space(total)
         with bytes_progress(f"saving {self.name}", total) as progress:
-            written = write.write_tensors(
-                blobs, payload.tensors, known=self._known(), progress=progress
-            )
+            written = write.write_tensors(blobs, payload.tensors, known=known, progress=progress)
         files = {**payload.files, **self.said.files}
         if len(files) < len(payload.files) + len(self.said.files):
             raise HoldfastError("files= names a file that the model itself needs; rename it.")
@@ -223,6 +225,16 @@ class _Saving:
             pieces=written.pieces,
         )
         return written, write.write_document(blobs, manifest.encode()), record
+
+    def _require_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.store.path).free
+        if needed > free:
+            raise NoSpace(
+                f"Needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free in {self.store.path}. "
+                "Nothing was written; all earlier versions are intact.",
+                hint="hold prune --dry-run",
+                ref=self.name,
+            )
 
     def _known(self) -> frozenset[Digest]:
         """Return the pieces of the newest version: what this one probably shares."""
