@@ -1,0 +1,295 @@
+"""PyTorch: state_dicts, modules built from ``torch.nn``, and modules of the user's own classes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from holdfast import codec
+from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.errors import Corrupt, UsageError
+from holdfast.frameworks import torch_match, torch_modules, torch_run, torch_state, torch_tensors
+from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.torch_match import Stored
+from holdfast.frameworks.torch_state import ForeignModule, register
+from holdfast.plugins import import_extra
+
+__all__ = [
+    "ID",
+    "TYPES",
+    "methods",
+    "owns",
+    "pack",
+    "predict",
+    "register",
+    "requires",
+    "steady",
+    "synthetic",
+    "unpack",
+]
+
+ID: Final = "torch"
+TYPES: Final[tuple[TypeSpec, ...]] = (
+    *torch_tensors.SPECS,
+    *torch_modules.SPECS,
+    torch_state.SPEC,
+)
+
+_LOG: Final = logging.getLogger("holdfast")
+_NEEDED_FOR: Final = "Loading a PyTorch model"
+
+
+def owns(model: object) -> bool:
+    """Say whether ``model`` is a tensor, a module, or plain containers with one inside."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "nn"):
+        return False
+    kinds = (torch.Tensor, torch.nn.Module)
+    return any(isinstance(item, kinds) for item in _items(model))
+
+
+def _items(model: object) -> Iterator[object]:
+    """Walk plain containers; yields what is in them, each container once."""
+    todo, seen = [model], set()
+    while todo:
+        item = todo.pop()
+        if not isinstance(item, dict | list | tuple):
+            yield item
+        elif id(item) not in seen:
+            seen.add(id(item))
+            todo.extend(item.values() if isinstance(item, dict) else item)
+
+
+def pack(model: Any, registry: Registry) -> Payload:
+    """Encode a tensor, module or nested state; one tensor at a time is copied, when it is saved.
+
+    Raises:
+        Unsupported: Something would be lost; the message names the attribute's path.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        _check_layers(model)
+    encoded = codec.encode(_keepable(model), registry, label="model")
+    return Payload(
+        structure=encoded.structure, tensors=encoded.tensors, facts=_facts(model, encoded)
+    )
+
+
+def _check_layers(model: Any) -> None:
+    """Check all layers that are kept as layers, before anything is encoded, with their paths."""
+    todo, seen = [("", model)], set()
+    while todo:
+        path, module = todo.pop()
+        if id(module) in seen or torch_modules.layer_of(module) is None:
+            continue
+        seen.add(id(module))
+        torch_modules.refuse_changed(module, path)
+        todo.extend((f"{path}.{name}" if path else name, c) for name, c in module.named_children())
+
+
+def _keepable(model: Any) -> Any:
+    """Mark modules of foreign classes, and leave out what a state_dict carries beside tensors.
+
+    The ``_metadata`` attribute of a state_dict (version numbers per layer) is left out: it is
+    only used to upgrade state_dicts of old torch releases, which happens before a save.
+    """
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        return model if torch_modules.layer_of(model) else ForeignModule(model)
+    if type(model) is OrderedDict:
+        return OrderedDict((key, _keepable(value)) for key, value in model.items())
+    if type(model) is dict:
+        return {key: _keepable(value) for key, value in model.items()}
+    return model
+
+
+def _facts(model: Any, encoded: codec.Encoded) -> dict[str, Any]:
+    import torch
+
+    facts: dict[str, Any] = {}
+    tensors = (
+        tensor
+        for item in _items(model)
+        for tensor in (
+            [*item.parameters(), *item.buffers()] if isinstance(item, torch.nn.Module) else [item]
+        )
+        if isinstance(tensor, torch.Tensor)
+    )
+    device = next((str(t.device) for t in tensors if t.device.type != "cpu"), None)
+    if device is not None:
+        facts["device"] = device
+    if torch_state.SPEC.id in encoded.structure.types and isinstance(model, torch.nn.Module):
+        facts["classes"] = [torch_state.foreign_facts(model)]
+    return facts
+
+
+def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
+    """Build what was stored, or fill ``options.into`` with it.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        Corrupt: The structure is not one that ``pack`` writes.
+        PartialLoad: The tensors do not match ``into``; nothing was changed.
+        EnvironmentMismatch: A user's class is needed; neither ``into`` nor ``register`` gave it.
+        UsageError: ``into``, ``rename`` or ``device`` cannot be used.
+    """
+    import_extra("torch", needed_for=_NEEDED_FOR)
+    device = _device(options.device, opened.facts)
+    if options.into is not None:
+        return _into(opened, registry, options)
+    bound = _bind(registry, {"torch.Tensor": partial(torch_tensors.build_tensor, device=device)})
+    model = _decode(opened, bound)
+    if options.rename is not None:
+        return _rename_keys(model, options.rename)
+    if device != "cpu":
+        for item in _items(model):
+            if hasattr(item, "to") and hasattr(item, "named_modules"):
+                item.to(device)
+    return model
+
+
+def _decode(opened: Opened, registry: Registry) -> Any:
+    audit = codec.audit(opened.structure, opened.tensors, registry)
+    return codec.decode(opened.structure, opened.tensors, registry, audit)
+
+
+def _bind(registry: Registry, builds: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> Registry:
+    """Return a registry in which the given types are built another way."""
+    specs = {
+        id_: replace(spec, build=builds[id_]) if id_ in builds else spec
+        for id_, spec in registry.by_id.items()
+    }
+    return Registry(specs, registry.by_class)
+
+
+def _device(wanted: str, facts: Mapping[str, Any]) -> str:
+    """Choose the device: the caller's, else the kind it was saved on where there is one."""
+    import torch
+
+    saved = facts.get("device", "cpu")
+    try:
+        device = torch.device(str(saved) if wanted == "auto" else wanted)
+    except RuntimeError as error:
+        if wanted == "auto":
+            return "cpu"
+        raise UsageError(
+            f"device={wanted!r} is not a device of torch.",
+            hint='holdfast.load("REF", device="cpu")',
+        ) from error
+    if _available(device):
+        return str(device)
+    if wanted != "auto":
+        raise UsageError(
+            f"There is no device {wanted!r} here.", hint='holdfast.load("REF", device="cpu")'
+        )
+    if device.type != "cpu" and _available(torch.device(device.type)):
+        return str(device.type)
+    _LOG.info("saved on %s; none here: loaded on cpu", saved)
+    return "cpu"
+
+
+def _available(device: Any) -> bool:
+    import torch
+
+    if device.type in {"cpu", "meta"}:
+        return True
+    if device.type == "cuda":
+        return bool((device.index or 0) < torch.cuda.device_count())
+    backend = getattr(torch, device.type, None) or getattr(torch.backends, device.type, None)
+    return bool(backend is not None and hasattr(backend, "is_available") and backend.is_available())
+
+
+def _into(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
+    import torch
+
+    if not isinstance(options.into, torch.nn.Module):
+        raise UsageError(
+            f"into= takes a torch.nn.Module, not a {type(options.into).__name__}.",
+            hint='holdfast.load("REF", into=Net(...))',
+        )
+    builds: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        spec.id: _state_of for spec in torch_modules.SPECS
+    }
+    builds[torch_state.SPEC.id] = torch_state.stored_of
+    stored = torch_match.flatten(_decode(opened, _bind(registry, builds)))
+    torch_match.fill(options.into, torch_match.renamed(stored, options.rename))
+    if options.device != "auto":
+        options.into.to(_device(options.device, {}))
+    return options.into
+
+
+def _state_of(fields: Mapping[str, Any]) -> Stored:
+    """Return the state below a layer's node without building the layer."""
+    own = torch_state.stored_of({**fields, "extra": {}})
+    tensors = {name: tensor for name, tensor in own.tensors.items() if tensor is not None}
+    transient: set[str] = set(own.transient)
+    extra: dict[str, Any] = {}
+    children = fields.get("modules", {})
+    if type(children) is not dict:
+        raise Corrupt("the children of a layer are not a table of names")
+    for name, child in children.items():
+        if child is None:
+            continue
+        if not isinstance(child, Stored):
+            raise Corrupt(f"the child {name!r:.60} of a layer is not a module")
+        tensors |= {f"{name}.{key}": tensor for key, tensor in child.tensors.items()}
+        transient |= {f"{name}.{key}" for key in child.transient}
+        extra |= {f"{name}.{path}" if path else name: v for path, v in child.extra.items()}
+    return Stored(tensors, frozenset(transient), extra)
+
+
+def _rename_keys(model: Any, rename: str) -> Any:
+    """Apply ``rename=`` to a plain table of tensors."""
+    if type(model) not in {dict, OrderedDict}:
+        raise UsageError(
+            f"rename= changes names of a state_dict; this version holds a {type(model).__name__}.",
+            hint=f'holdfast.load("REF", into=model, rename="{rename}")',
+        )
+    return type(model)(torch_match.renamed(Stored(model), rename).tensors)
+
+
+def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the contract's signature
+    """Return ``("torch",)``: a user's own class comes with the instance that is filled."""
+    return ("torch",)
+
+
+def methods(model: Any) -> tuple[str, ...]:
+    """Return ``("forward",)`` for a module that can be called, else nothing."""
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        return ()
+    lazy = any(torch.nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()])
+    callable_ = type(model).forward is not torch.nn.Module.forward
+    return ("forward",) if callable_ and not lazy else ()
+
+
+def predict(model: Any, method: str, inputs: Any) -> Any:
+    """Call the module in eval mode without gradients; see `torch_run.call`.
+
+    Raises:
+        UsageError: The method is not one of ``methods(model)``.
+    """
+    if method != "forward":
+        raise UsageError(f"a torch module has no output method {method!r}; only 'forward'.")
+    return torch_run.call(model, inputs)
+
+
+def synthetic(model: Any, rows: int, seed: int) -> Any | None:
+    """Make inputs from the first layer that knows its width, tried on the model; None otherwise."""
+    if not methods(model):
+        return None
+    return torch_run.synthetic(model, rows, seed)
+
+
+def steady(model: Any) -> AbstractContextManager[None]:
+    """Fix seeds; restore generators, settings, attributes and buffers on exit."""
+    return torch_run.steady(model)

@@ -1,0 +1,317 @@
+"""Modules of the user's own classes: kept as state and facts, loaded into an instance.
+
+The file never names code that would be run. A class is constructed only when the caller
+registered it beforehand, and an instance is filled only after every tensor was accounted for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from holdfast.codec.registry import TypeSpec
+from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported, UsageError
+from holdfast.frameworks.torch_match import Stored, fill
+
+__all__ = ["SPEC", "ForeignModule", "foreign_facts", "register"]
+
+_LOG: Final = logging.getLogger("holdfast")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignModule:
+    """Marks a module that is kept as state because its class is not in the table."""
+
+    module: Any
+
+
+class Registered(NamedTuple):
+    """A class the caller vouches for.
+
+    Attributes:
+        kind: The class.
+        arguments: Reads the constructor's arguments from an instance; None: by attribute names.
+    """
+
+    kind: type
+    arguments: Callable[[Any], Mapping[str, Any]] | None
+
+
+_REGISTERED: dict[str, Registered] = {}
+
+
+def register(
+    cls: type,
+    *,
+    name: str | None = None,
+    arguments: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> None:
+    """Allow a module class of your own to be constructed at load.
+
+    Args:
+        cls: A subclass of ``torch.nn.Module``.
+        name: Its name in files; default ``module.Class``, which is also what an unregistered
+            class is saved under.
+        arguments: Returns the constructor's keyword arguments for an instance, plain values only.
+            Default: the attributes that carry the names of the constructor's parameters.
+
+    Raises:
+        UsageError: Not a module class, or the name stands for another class already.
+    """
+    import torch
+
+    if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
+        raise UsageError(
+            f"{cls!r:.80} is not a subclass of torch.nn.Module.",
+            hint="holdfast.register(MyModule)",
+        )
+    name = name or class_name(cls)
+    known = _REGISTERED.get(name)
+    if known is not None and class_name(known.kind) != class_name(cls):
+        raise UsageError(
+            f"{name!r} is registered for {class_name(known.kind)} already.",
+            hint=f"holdfast.register({cls.__name__}, name={name + '2'!r})",
+        )
+    _REGISTERED[name] = Registered(cls, arguments)
+
+
+def class_name(kind: type) -> str:
+    """Return the import path of a class as people write it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _stored_name(kind: type) -> str:
+    for name, registered in _REGISTERED.items():
+        if registered.kind is kind:
+            return name
+    return class_name(kind)
+
+
+def source_digest(kind: type) -> str | None:
+    """Return the SHA-256 of the class's source text, None where Python cannot find it."""
+    try:
+        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+def foreign_facts(module: Any) -> dict[str, Any]:
+    """Return import path, constructor arguments and source digest of a module's class."""
+    kind = type(module)
+    name = _stored_name(kind)
+    registered = _REGISTERED.get(name)
+    if registered is not None and registered.kind is kind and registered.arguments is not None:
+        arguments: Mapping[str, Any] | None = dict(registered.arguments(module))
+    else:
+        arguments = _guessed_arguments(module)
+    return {"class": name, "arguments": arguments, "source": source_digest(kind)}
+
+
+def _guessed_arguments(module: Any) -> dict[str, Any] | None:
+    """Read each constructor parameter from the attribute of its name; None when one has none."""
+    try:
+        parameters = list(inspect.signature(type(module)).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    held, arguments = vars(module), {}
+    for parameter in parameters:
+        simple = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        if not simple or parameter.name not in held or not _plain(held[parameter.name]):
+            return None
+        arguments[parameter.name] = held[parameter.name]
+    return arguments
+
+
+def _plain(value: object) -> bool:
+    todo: list[Any] = [value]
+    for item in todo:
+        if len(todo) > 10_000:
+            return False
+        if type(item) in {list, tuple}:
+            todo.extend(item)
+        elif type(item) is dict:
+            todo.extend([*item, *item.values()])
+        elif type(item) not in {type(None), bool, int, float, str}:
+            return False
+    return True
+
+
+def _nested_facts(module: Any) -> list[dict[str, Any]]:
+    """Return the facts of the user's classes used inside ``module``, each class once."""
+    kinds = {
+        type(child)
+        for child in module.modules()
+        if not type(child).__module__.startswith("torch.nn.modules.")
+    }
+    kinds.discard(type(module))
+    return [
+        {"class": _stored_name(kind), "source": source_digest(kind)}
+        for kind in sorted(kinds, key=class_name)
+    ]
+
+
+def _encode(wrapped: ForeignModule) -> dict[str, Any]:
+    from torch.nn.parameter import is_lazy
+
+    module = wrapped.module
+    _refuse_wrappers(module)
+    persistent = set(module.state_dict(keep_vars=True)) if _plain_state(module) else None
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    if any(is_lazy(value) for value in parameters.values()):
+        raise Unsupported(
+            f"{class_name(type(module))} has lazy layers without parameters; run one batch "
+            "through the model first.",
+            hint="model(first_batch)",
+        )
+    fields = {
+        **foreign_facts(module),
+        "uses": _nested_facts(module),
+        "training": bool(module.training),
+        "unlike": [n for n, m in module.named_modules() if m.training != module.training],
+        "parameters": parameters,
+        "buffers": buffers,
+        "transient": [] if persistent is None else sorted(buffers.keys() - persistent),
+        "extra": _extra_state(module),
+    }
+    return {name: value for name, value in fields.items() if value not in ({}, [])}
+
+
+def _plain_state(module: Any) -> bool:
+    """Say that no state_dict hook renames the keys, so that names tell what is persistent."""
+    return not any(child._state_dict_hooks for child in module.modules())  # noqa: SLF001 - no public way
+
+
+def _refuse_wrappers(module: Any) -> None:
+    for attribute, package in (("_orig_mod", "torch._dynamo"), ("module", "torch.nn.parallel")):
+        if type(module).__module__.startswith(package):
+            raise Unsupported(
+                f"{class_name(type(module))} only wraps a model; save the model inside it.",
+                hint=f"holdfast.save(model.{attribute}, name)",
+            )
+
+
+def _extra_state(module: Any) -> dict[str, Any]:
+    import torch
+
+    default = torch.nn.Module.get_extra_state
+    return {
+        path: child.get_extra_state()
+        for path, child in module.named_modules()
+        if type(child).get_extra_state is not default
+    }
+
+
+def stored_of(fields: Mapping[str, Any]) -> Stored:
+    """Return the state in a foreign node's fields, checked for its types.
+
+    Raises:
+        Corrupt: A field has the wrong type.
+    """
+    tensors: dict[str, Any] = {}
+    for section in ("parameters", "buffers"):
+        part = fields.get(section, {})
+        if type(part) is not dict or not all(isinstance(name, str) for name in part):
+            raise Corrupt(f"{section} of a module are not a table of names")
+        tensors |= part
+    transient, extra = fields.get("transient", []), fields.get("extra", {})
+    if type(transient) is not list or type(extra) is not dict:
+        raise Corrupt("the state of a module has a wrong type")
+    return Stored(tensors, frozenset(map(str, transient)), extra)
+
+
+def _build(fields: Mapping[str, Any]) -> Any:
+    """Construct a registered class and fill it; refuse any other."""
+    import torch
+
+    name, arguments, source = fields["class"], fields["arguments"], fields["source"]
+    if not isinstance(name, str) or not isinstance(fields["training"], bool):
+        raise Corrupt("a module of a user's class has no class name or training flag")
+    registered = _REGISTERED.get(name)
+    if registered is None:
+        raise EnvironmentMismatch(_needs(name, source), hint=_into_hint(name, arguments))
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise EnvironmentMismatch(
+            f"{name} is registered, but its constructor arguments were not known when it was "
+            "saved: not every parameter of the constructor is an attribute with a plain value.",
+            hint=_into_hint(name, None),
+        )
+    here = source_digest(registered.kind)
+    if source is not None and here is not None and here != source:
+        _LOG.warning(
+            "the source of %s changed since it was saved: %.8s then, %.8s now", name, source, here
+        )
+    stored = stored_of(fields)
+    with torch.random.fork_rng():
+        module = _constructed(name, registered.kind, arguments)
+    fill(module, stored)
+    _restore_flags(module, fields)
+    return module
+
+
+def _needs(name: str, source: object) -> str:
+    known = f"source {source:.8}" if isinstance(source, str) else "source not known"
+    short = name.rpartition(".")[2]
+    return (
+        f"Needs {name} ({known}): Holdfast runs no code named by a file, so give an instance "
+        f"to fill, or register the class before loading: holdfast.register({short})."
+    )
+
+
+def _into_hint(name: str, arguments: object) -> str:
+    short = name.rpartition(".")[2]
+    given = "..."
+    if isinstance(arguments, dict) and all(str(key).isidentifier() for key in arguments):
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return f'holdfast.load("REF", into={short}({given if len(given) < 200 else "..."}))'
+
+
+def _constructed(name: str, kind: type, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**arguments)
+    except Exception as error:  # the user's constructor may raise anything
+        raise EnvironmentMismatch(
+            f"{name} cannot be constructed with the arguments it was saved with: "
+            f"{type(error).__name__}: {error!s:.200}",
+            hint=_into_hint(name, None),
+        ) from error
+
+
+def _restore_flags(module: Any, fields: Mapping[str, Any]) -> None:
+    unlike = fields.get("unlike", [])
+    if type(unlike) is not list:
+        raise Corrupt("the training flags of a module have a wrong type")
+    for path, child in module.named_modules():
+        child.training = fields["training"] != (path in unlike)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        parameter.requires_grad_(fields["parameters"][name].requires_grad)
+
+
+SPEC: Final = TypeSpec(
+    id="torch.Module",
+    locate=lambda: ForeignModule,
+    classes=("holdfast.frameworks.torch_state:ForeignModule",),
+    encode=_encode,
+    build=_build,
+    fields=frozenset(
+        {
+            "class",
+            "arguments",
+            "source",
+            "uses",
+            "training",
+            "unlike",
+            "parameters",
+            "buffers",
+            "transient",
+            "extra",
+        }
+    ),
+    required=frozenset({"class", "arguments", "source", "training"}),
+    transparent=frozenset({"parameters", "buffers"}),
+    identity=lambda wrapped: ("torch.Module", id(wrapped.module)),
+)
