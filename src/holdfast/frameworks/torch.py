@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
-from holdfast.errors import Corrupt, UsageError
+from holdfast.errors import Corrupt, Unsupported, UsageError
 from holdfast.frameworks import torch_match, torch_modules, torch_run, torch_state, torch_tensors
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.torch_match import Stored
@@ -87,11 +87,23 @@ def _check_layers(model: Any) -> None:
     todo, seen = [("", model)], set()
     while todo:
         path, module = todo.pop()
+        _refuse_parametrized(module, path)
         if id(module) in seen or torch_modules.layer_of(module) is None:
             continue
         seen.add(id(module))
         torch_modules.refuse_changed(module, path)
         todo.extend((f"{path}.{name}" if path else name, c) for name, c in module.named_children())
+
+
+def _refuse_parametrized(module: Any, path: str) -> None:
+    if type(module).__module__ == "torch.nn.utils.parametrize":
+        name = next(iter(module.parametrizations))
+        raise Unsupported(
+            f"model.{path}.{name} is parametrized, which is code and is not kept. Make the "
+            "values permanent, or put the layer into a module class of your own.",
+            hint="torch.nn.utils.parametrize.remove_parametrizations("
+            f"model.get_submodule({path!r}), {name!r})",
+        )
 
 
 def _keepable(model: Any) -> Any:

@@ -246,7 +246,7 @@ def _bits(tensor: Any) -> Any:
     import torch
 
     plain = tensor.detach().contiguous()
-    return torch.view_as_real(plain) if plain.is_complex() else plain.reshape(-1).view(torch.uint8)
+    return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
 
 
 def _refusal(

@@ -204,12 +204,13 @@ def _tensor_mismatch(want: Any, have: Any) -> str | None:
     return None
 
 
-def refuse_changed(module: Any, path: str) -> None:
+def refuse_changed(module: Any, path: str | None) -> None:
     """Compare a layer with its twin and refuse what could not be kept.
 
     Args:
         module: An instance of a class in the table.
-        path: Where it is in the model, for ``get_submodule``; empty for the model itself.
+        path: Where it is in the model, for ``get_submodule``; empty for the model itself, None
+            where the caller puts the place in front of the message.
 
     Raises:
         Unsupported: An attribute, hook, parameter or child is not the one its class makes.
@@ -217,8 +218,8 @@ def refuse_changed(module: Any, path: str) -> None:
     layer = layer_of(module)
     if layer is None:
         return
-    place = f"model.{path}" if path else "model"
-    call = f"model.get_submodule({path!r})" if path else "model"
+    place = f"model.{path}" if path else "model" if path is not None else "layer"
+    call = f"model.get_submodule({path!r})" if path else place
     try:
         parts = _parts_of(module)
         twin = _construct(layer, _arguments_of(layer, module), parts)
@@ -274,7 +275,7 @@ def _same(mine: object, made: object) -> bool:
 
 
 def _encode(layer: Layer, module: Any) -> dict[str, Any]:
-    refuse_changed(module, "")
+    refuse_changed(module, None)
     parts = _parts_of(module)
     children = {
         name: child if child is None or layer_of(child) else ForeignModule(child)

@@ -168,17 +168,16 @@ def _encode(wrapped: ForeignModule) -> dict[str, Any]:
             "through the model first.",
             hint="model(first_batch)",
         )
-    fields = {
-        **foreign_facts(module),
+    optional = {
         "uses": _nested_facts(module),
-        "training": bool(module.training),
         "unlike": [n for n, m in module.named_modules() if m.training != module.training],
         "parameters": parameters,
         "buffers": buffers,
         "transient": [] if persistent is None else sorted(buffers.keys() - persistent),
         "extra": _extra_state(module),
     }
-    return {name: value for name, value in fields.items() if value not in ({}, [])}
+    kept = {name: value for name, value in optional.items() if value}
+    return {**foreign_facts(module), "training": bool(module.training), **kept}
 
 
 def _plain_state(module: Any) -> bool:

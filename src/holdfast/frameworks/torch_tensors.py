@@ -96,8 +96,7 @@ def refuse_unreadable(tensor: Any) -> None:
     else:
         return
     raise Unsupported(
-        f"a tensor of shape {tuple(tensor.shape)} is {kind}; "
-        "only dense tensors with values can be kept.",
+        f"a tensor is {kind}; only dense tensors with values can be kept.",
         hint=fix,
     )
 
@@ -115,7 +114,8 @@ def _load(tensor: Any) -> memoryview:
     if tensor.numel() == 0:
         return memoryview(b"")
     plain = tensor.to("cpu").resolve_conj().resolve_neg().contiguous()
-    return memoryview(plain.reshape(-1).view(torch.uint8).numpy())
+    # One item with a stride of 2 counts as contiguous but has no view as bytes; hence as_strided.
+    return memoryview(plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy())
 
 
 def tensor_identity(tensor: Any) -> Hashable:

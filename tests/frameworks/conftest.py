@@ -1,0 +1,48 @@
+import pytest
+
+
+class Keeper:
+    """Functions under short names; a plain class, so that its repr stays short."""
+
+    def __init__(self, **functions):
+        vars(self).update(functions)
+
+
+@pytest.fixture(scope="session")
+def torch_keeper():
+    """Pack, unpack and round trip through the torch adapter, with tensors in private memory."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from holdfast.codec.registry import Registry
+    from holdfast.codec.tensors import TensorView
+    from holdfast.frameworks import torch as adapter
+    from holdfast.frameworks.base import LoadOptions, Opened
+
+    registry = Registry.of(adapter.TYPES)
+
+    def view(data, *, readonly=False):
+        loaded = data.load()
+        assert len(loaded) == data.nbytes
+        content = bytes(loaded) if readonly else bytearray(loaded)
+        return TensorView(data.dtype, data.shape, memoryview(content))
+
+    def opened(payload, *, readonly=False):
+        return Opened(
+            structure=payload.structure,
+            tensors={name: view(d, readonly=readonly) for name, d in payload.tensors.items()},
+            files={},
+            facts=payload.facts,
+        )
+
+    def pack(model):
+        return adapter.pack(model, registry)
+
+    def unpack(payload, *, readonly=False, **options):
+        return adapter.unpack(opened(payload, readonly=readonly), registry, LoadOptions(**options))
+
+    return Keeper(
+        pack=pack,
+        unpack=unpack,
+        roundtrip=lambda model, **options: unpack(pack(model), **options),
+        registry=registry,
+        opened=opened,
+    )
