@@ -1,0 +1,342 @@
+"""Objects to a flat node table and tensors, without recursion and without changing them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from holdfast.codec.arrays import dtype_text, store_array
+from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, NUMPY_TYPES
+from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.tensors import TensorData
+from holdfast.errors import Unsupported
+from holdfast.record import Structure
+
+__all__ = ["Encoded", "Path", "encode"]
+
+Node: TypeAlias = "tuple[Any, ...]"
+
+_SAFE: Final = 2**53 - 1
+_INT64: Final = 2**63
+_NAME_BYTES: Final = 200
+
+
+class Encoded(NamedTuple):
+    """An object graph ready to be written.
+
+    Attributes:
+        structure: The node table.
+        tensors: Tensor bytes by name.
+    """
+
+    structure: Structure
+    tensors: dict[str, TensorData]
+
+
+class Path:
+    """Where an object is, kept as links so that a million objects cost no texts."""
+
+    __slots__ = ("parent", "shown", "step")
+
+    def __init__(self, parent: Path | None, step: str, shown: str) -> None:
+        self.parent = parent
+        self.step = step
+        self.shown = shown
+
+    def _links(self) -> list[Path]:
+        links: list[Path] = []
+        here: Path | None = self
+        while here is not None and len(links) < 1000:
+            links.append(here)
+            here = here.parent
+        return links[::-1]
+
+    def __str__(self) -> str:
+        return "".join(link.shown for link in self._links())
+
+    def tensor_name(self) -> str:
+        """Join the steps with dots, made safe and short enough for a safetensors header."""
+        raw = ".".join(link.step for link in self._links() if link.step)
+        name = "".join(
+            char if char.isprintable() and char != "%" else f"%{ord(char):02x}"
+            for char in raw.encode("utf-8", "backslashreplace").decode()
+        )
+        if name in ("", "__metadata__"):
+            name = f"data{name}"
+        data = name.encode()
+        if len(data) <= _NAME_BYTES:
+            return name
+        cut = data[: _NAME_BYTES - 18].decode("utf-8", "ignore")
+        return f"{cut}~{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def encode(obj: Any, registry: Registry, *, label: str | None = None) -> Encoded:
+    """Encode an object graph.
+
+    Args:
+        obj: Plain Python values, numpy arrays, registered types, nested and shared as they are.
+        registry: What may be kept beside the built-in types.
+        label: How the root is called in messages; default: its type in lower case.
+
+    Raises:
+        Unsupported: Something in it cannot be kept; the message starts with its path.
+    """
+    return _Encoder(registry).run(obj, label or type(obj).__name__.lower())
+
+
+class _Encoder:
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.nodes: list[Node | None] = []
+        self.types: dict[str, int] = {}
+        self.tensors: dict[str, TensorData] = {}
+        self._memo: dict[Hashable, int] = {}
+        self._alive: list[Any] = []
+        self._queue: deque[tuple[int, Any, Path, TypeSpec | None]] = deque()
+
+    def run(self, obj: Any, label: str) -> Encoded:
+        root = self.ref(obj, Path(None, "", label))
+        while self._queue:
+            index, item, path, spec = self._queue.popleft()
+            self.nodes[index] = (
+                self._object(item, path, spec) if spec is not None else self._value(item, path)
+            )
+        nodes = tuple(node for node in self.nodes if node is not None)
+        return Encoded(Structure(types=tuple(self.types), nodes=nodes, root=root), self.tensors)
+
+    def ref(self, obj: Any, path: Path) -> int:
+        """Return the node of an object, making one and queueing it at the first meeting."""
+        leaf = _LEAVES.get(type(obj))
+        if leaf is not None:
+            node = leaf(obj)
+            known = self._memo.get(node)
+            return self._add(node, node) if known is None else known
+        spec = None if type(obj) in _VALUES else self._spec(obj, path)
+        key: Hashable = id(obj) if spec is None else (spec.id, spec.identity(obj))
+        known = self._memo.get(key)
+        if known is not None:
+            return known
+        self._alive.append(obj)  # an id must not be reused while we hold it
+        index = self._add(key, None)
+        self._queue.append((index, obj, path, spec))
+        return index
+
+    def _add(self, key: Hashable, node: Node | None) -> int:
+        self.nodes.append(node)
+        self._memo[key] = len(self.nodes) - 1
+        return len(self.nodes) - 1
+
+    def _spec(self, obj: Any, path: Path) -> TypeSpec | None:
+        try:
+            return self.registry.spec_for(obj)
+        except Unsupported as error:
+            raise _at(path, error) from error
+
+    def _value(self, obj: Any, path: Path) -> Node:
+        encoder = _VALUES.get(type(obj))
+        try:
+            if encoder is not None:
+                return encoder(self, obj, path)
+            if isinstance(obj, np.generic):
+                return _scalar(obj)
+            if isinstance(obj, np.dtype):
+                return ("dtype", dtype_text(obj))
+            if isinstance(obj, type):
+                return _class(obj)
+        except Unsupported as error:
+            raise _at(path, error) from error
+        raise _unsupported(obj, path)
+
+    def _object(self, obj: Any, path: Path, spec: TypeSpec) -> Node:
+        try:
+            fields = spec.encode(obj)
+        except Unsupported as error:
+            raise _at(path, error) from error
+        refs = {}
+        for name, value in fields.items():
+            hidden = name in spec.transparent
+            refs[name] = self.ref(value, path if hidden else Path(path, name, f".{name}"))
+        return ("object", self.types.setdefault(spec.id, len(self.types)), refs)
+
+    def tensor(self, data: TensorData, path: Path) -> str:
+        """Name a tensor by its path, uniquely."""
+        base = name = path.tensor_name()
+        count = 1
+        while name in self.tensors:
+            count += 1
+            name = f"{base}~{count}"
+        self.tensors[name] = data
+        return name
+
+
+def _int(value: int) -> Node:
+    return ("int", value) if -_SAFE <= value <= _SAFE else ("int", hex(value))
+
+
+def _str(value: str) -> Node:
+    if value.isascii() or _encodable(value):
+        return ("str", value)
+    return ("wtf8", value.encode("utf-8", "surrogatepass").hex())
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_LEAVES: Final[dict[type, Callable[[Any], Node]]] = {
+    type(None): lambda _: ("none",),
+    bool: lambda value: ("bool", bool(value)),
+    int: _int,
+    float: lambda value: ("float", repr(value)),
+    complex: lambda value: ("complex", repr(value.real), repr(value.imag)),
+    str: _str,
+    type(...): lambda _: ("ellipsis",),
+}
+
+
+def _list(encoder: _Encoder, items: list[Any], path: Path) -> Node:
+    if len(items) >= COLUMN_FROM:
+        kinds = set(map(type, items))
+        if kinds == {str} and all(map(_encodable, items)):
+            return ("strings", list(items))
+        if kinds == {int} and all(-_INT64 <= item < _INT64 for item in items):
+            return ("ints", encoder.tensor(_column(items, np.int64), path))
+        if kinds == {float} and not any(map(math.isnan, items)):
+            return ("floats", encoder.tensor(_column(items, np.float64), path))
+    return ("list", [encoder.ref(item, _item(path, i)) for i, item in enumerate(items)])
+
+
+def _column(items: list[Any], dtype: type) -> TensorData:
+    return store_array(np.array(items, dtype=dtype)).tensor
+
+
+def _item(path: Path, position: int) -> Path:
+    return Path(path, str(position), f"[{position}]")
+
+
+def _tuple(encoder: _Encoder, items: tuple[Any, ...], path: Path) -> Node:
+    refs = []
+    for i, item in enumerate(items):
+        named = i == 1 and type(items[0]) is str and type(item) not in _LEAVES
+        refs.append(encoder.ref(item, path if named else _item(path, i)))
+    return ("tuple", refs)
+
+
+def _set(encoder: _Encoder, items: Any, path: Path) -> Node:
+    ordered = sorted(items, key=lambda item: (type(item).__name__, repr(item)))
+    refs = [encoder.ref(item, _item(path, i)) for i, item in enumerate(ordered)]
+    return ("set" if type(items) is set else "frozenset", refs)
+
+
+def _dict(encoder: _Encoder, items: dict[Any, Any], path: Path) -> Node:
+    refs = []
+    for key, value in items.items():
+        step = Path(path, key if type(key) is str else repr(key)[:60], f"[{key!r:.60}]")
+        refs += [encoder.ref(key, step), encoder.ref(value, step)]
+    return ("ordereddict" if type(items) is OrderedDict else "dict", refs)
+
+
+def _array(encoder: _Encoder, array: np.ndarray[Any, Any], path: Path) -> Node:
+    if array.dtype == object:
+        flat = array.ravel(order="C").tolist()
+        refs = [encoder.ref(item, _item(path, i)) for i, item in enumerate(flat)]
+        options = {"order": "F"} if array.ndim > 1 and not array.flags.c_contiguous else {}
+        return ("objects", list(array.shape), refs, options)
+    stored = store_array(array)
+    return ("array", encoder.tensor(stored.tensor, path), stored.options)
+
+
+def _bytes(encoder: _Encoder, data: Any, path: Path) -> Node:
+    kind = "bytes" if type(data) is bytes else "bytearray"
+    content = TensorData("U8", (len(data),), lambda: memoryview(data))
+    return (kind, encoder.tensor(content, path))
+
+
+def _slice(encoder: _Encoder, item: slice, path: Path) -> Node:
+    parts = (item.start, item.stop, item.step)
+    return ("slice", [encoder.ref(part, path) for part in parts])
+
+
+def _range(encoder: _Encoder, item: range, path: Path) -> Node:
+    return ("range", [encoder.ref(part, path) for part in (item.start, item.stop, item.step)])
+
+
+def _buffer(encoder: _Encoder, data: TensorData, path: Path) -> Node:
+    return ("buffer", encoder.tensor(data, path))
+
+
+_VALUES: Final[dict[type, Callable[[_Encoder, Any, Path], Node]]] = {
+    list: _list,
+    tuple: _tuple,
+    set: _set,
+    frozenset: _set,
+    dict: _dict,
+    OrderedDict: _dict,
+    np.ndarray: _array,
+    np.memmap: _array,
+    bytes: _bytes,
+    bytearray: _bytes,
+    slice: _slice,
+    range: _range,
+    TensorData: _buffer,
+}
+
+
+def _scalar(value: np.generic) -> Node:
+    dtype = value.dtype
+    if dtype.fields is not None or dtype.kind == "V" and "float" not in dtype.name:
+        raise Unsupported("a structured numpy scalar cannot be kept.", hint="value.item()")
+    data = np.asarray(value)
+    if dtype.byteorder == ">":
+        data = data.astype(dtype.newbyteorder("<"))
+    return ("scalar", dtype_text(data.dtype), data.tobytes().hex())
+
+
+def _class(value: type) -> Node:
+    for kind, table in (("builtin", BUILTINS), ("nptype", NUMPY_TYPES)):
+        for name, known in table.items():
+            if known is value:
+                return (kind, name)
+    raise Unsupported(
+        f"the class {value.__module__}.{value.__qualname__} as a value cannot be kept.",
+        hint="keep its name as a text instead",
+    )
+
+
+def _at(path: Path, error: Unsupported) -> Unsupported:
+    """Put the path in front of a message, once."""
+    if getattr(error, "placed", False):
+        return error
+    placed = Unsupported(f"{path}: {error.message}", hint=error.hint, ref=str(path))
+    placed.placed = True  # type: ignore[attr-defined]
+    return placed
+
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
+
+
+def _unsupported(obj: Any, path: Path) -> Unsupported:
+    kind = type(obj)
+    where = f"{kind.__module__}.{kind.__qualname__}"
+    if callable(obj) and hasattr(obj, "__qualname__"):
+        name = obj.__qualname__
+        what = "a lambda" if "<lambda>" in name else f"the function {name}"
+        message = f"{path} is {what}; code is never kept in a file."
+        hint = "give the step a class of its own and call holdfast.register(ThatClass)"
+    elif kind.__module__.partition(".")[0] in ("numpy", "scipy", "pandas", "sklearn", "torch"):
+        message = f"{path} is a {where}, which this release cannot keep."
+        hint = f"replace {path} by a plain value or array, or leave it out before saving"
+    else:
+        message = f"{path} is a {where}, a class that is not registered."
+        hint = f"holdfast.register({kind.__qualname__})  # before saving, and before loading"
+    return Unsupported(_ADDRESS.sub("", message), hint=hint, ref=str(path))
