@@ -177,8 +177,9 @@ def test_steady_fixes_and_restores_all_generators():
 
 
 def test_steady_restores_after_an_error():
+    model = nn.Linear(1, 1)
     before, flag = torch.get_rng_state(), torch.backends.cudnn.deterministic
-    with pytest.raises(ZeroDivisionError), steady(nn.Linear(1, 1)):
+    with pytest.raises(ZeroDivisionError), steady(model):
         torch.rand(3)
         raise ZeroDivisionError
     assert torch.equal(torch.get_rng_state(), before)

@@ -90,13 +90,17 @@ def test_own_class_loads_into_an_instance(torch_keeper):
     assert target.back.weight is weight
     assert target.scale.item() == 5
     x = torch.tensor([[1, 2, 3]])
-    for mine, theirs in zip(predict(target, "forward", x), predict(model, "forward", x), strict=True):
+    for mine, theirs in zip(
+        predict(target, "forward", x), predict(model, "forward", x), strict=True
+    ):
         assert torch.equal(mine, theirs)
 
 
 def test_own_class_without_an_instance_says_what_it_needs(torch_keeper):
     payload = torch_keeper.pack(Tagger(11, 3))
-    with pytest.raises(EnvironmentMismatch, match=r"^Needs \S+\.Tagger \(source [0-9a-f]{8}\)") as e:
+    with pytest.raises(
+        EnvironmentMismatch, match=r"^Needs \S+\.Tagger \(source [0-9a-f]{8}\)"
+    ) as e:
         torch_keeper.unpack(payload)
     assert e.value.hint == 'holdfast.load("REF", into=Tagger(words=11, tags=3, hidden=8))'
 
@@ -124,7 +128,10 @@ def test_a_class_without_source_still_saves(torch_keeper):
     payload = torch_keeper.pack(space["Note"]())
     with pytest.raises(EnvironmentMismatch, match=r"Needs __main__\.Note \(source not known\)"):
         torch_keeper.unpack(payload)
-    states_equal(torch_keeper.unpack(payload, into=space["Note"]()), torch_keeper.unpack(payload, into=space["Note"]()))
+    states_equal(
+        torch_keeper.unpack(payload, into=space["Note"]()),
+        torch_keeper.unpack(payload, into=space["Note"]()),
+    )
 
 
 def test_a_registered_class_is_constructed_and_filled(torch_keeper):

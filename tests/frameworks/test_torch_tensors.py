@@ -19,7 +19,9 @@ ZOO = [name for name in torch_tensors.DTYPES if hasattr(torch, name)]
 
 
 def bits(tensor):
-    plain = tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+    plain = (
+        tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+    )
     flat = torch.empty(plain.numel(), dtype=plain.dtype).copy_(plain.reshape(-1))
     return tensor.shape, tensor.dtype, flat.view(torch.uint8).tolist()
 
@@ -48,7 +50,9 @@ def test_the_zoo_is_all_of_torchs_plain_dtypes():
         for value in vars(torch).values()
         if isinstance(value, torch.dtype)
     }
-    odd = {n for n in plain if n.startswith(("q", "bits", "float4", "int", "uint")) and n not in ZOO}
+    odd = {
+        n for n in plain if n.startswith(("q", "bits", "float4", "int", "uint")) and n not in ZOO
+    }
     assert plain - odd == set(ZOO)
 
 
@@ -237,7 +241,9 @@ def test_checkpoint_with_optimizer_state(torch_keeper):
     again = torch.optim.Adam(torch.nn.Linear(3, 2).parameters())
     again.load_state_dict(loaded["optim"])
     assert loaded["epoch"] == 3
-    assert torch.equal(again.state_dict()["state"][0]["exp_avg"], optimizer.state[model.weight]["exp_avg"])
+    assert torch.equal(
+        again.state_dict()["state"][0]["exp_avg"], optimizer.state[model.weight]["exp_avg"]
+    )
     assert loaded["optim"]["param_groups"] == checkpoint["optim"]["param_groups"]
 
 

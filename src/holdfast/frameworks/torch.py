@@ -17,7 +17,7 @@ from holdfast.errors import Corrupt, Unsupported, UsageError
 from holdfast.frameworks import torch_match, torch_modules, torch_run, torch_state, torch_tensors
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.torch_match import Stored
-from holdfast.frameworks.torch_state import ForeignModule, register
+from holdfast.frameworks.torch_state import register
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -69,29 +69,44 @@ def _items(model: object) -> Iterator[object]:
 def pack(model: Any, registry: Registry) -> Payload:
     """Encode a tensor, module or nested state; one tensor at a time is copied, when it is saved.
 
+    The ``_metadata`` attribute of a state_dict (version numbers per layer) is left out: it is
+    only used to upgrade state_dicts of old torch releases, which happens before a save.
+
     Raises:
         Unsupported: Something would be lost; the message names the attribute's path.
     """
     import torch
 
-    if isinstance(model, torch.nn.Module):
-        _check_layers(model)
-    encoded = codec.encode(_keepable(model), registry, label="model")
+    foreign: dict[str, TypeSpec] = {}
+    for item in _items(model):
+        if isinstance(item, torch.nn.Module):
+            for module in _checked(item, whole=item is model):
+                kind = type(module)
+                foreign[f"{kind.__module__}:{kind.__qualname__}"] = torch_state.spec_of(kind)
+    extended = Registry(registry.by_id, {**registry.by_class, **foreign})
+    encoded = codec.encode(model, extended, label="model")
     return Payload(
         structure=encoded.structure, tensors=encoded.tensors, facts=_facts(model, encoded)
     )
 
 
-def _check_layers(model: Any) -> None:
-    """Check all layers that are kept as layers, before anything is encoded, with their paths."""
+def _checked(model: Any, *, whole: bool) -> Iterator[Any]:
+    """Yield the modules that are kept as state; refuse changed layers above them.
+
+    Layers below other tables are checked when they are encoded, where their path is known.
+    """
     todo, seen = [("", model)], set()
     while todo:
         path, module = todo.pop()
-        _refuse_parametrized(module, path)
-        if id(module) in seen or torch_modules.layer_of(module) is None:
+        if id(module) in seen:
             continue
         seen.add(id(module))
-        torch_modules.refuse_changed(module, path)
+        if torch_modules.layer_of(module) is None:
+            _refuse_parametrized(module, path)
+            yield module
+            continue
+        if whole:
+            torch_modules.refuse_changed(module, path)
         todo.extend((f"{path}.{name}" if path else name, c) for name, c in module.named_children())
 
 
@@ -104,23 +119,6 @@ def _refuse_parametrized(module: Any, path: str) -> None:
             hint="torch.nn.utils.parametrize.remove_parametrizations("
             f"model.get_submodule({path!r}), {name!r})",
         )
-
-
-def _keepable(model: Any) -> Any:
-    """Mark modules of foreign classes, and leave out what a state_dict carries beside tensors.
-
-    The ``_metadata`` attribute of a state_dict (version numbers per layer) is left out: it is
-    only used to upgrade state_dicts of old torch releases, which happens before a save.
-    """
-    import torch
-
-    if isinstance(model, torch.nn.Module):
-        return model if torch_modules.layer_of(model) else ForeignModule(model)
-    if type(model) is OrderedDict:
-        return OrderedDict((key, _keepable(value)) for key, value in model.items())
-    if type(model) is dict:
-        return {key: _keepable(value) for key, value in model.items()}
-    return model
 
 
 def _facts(model: Any, encoded: codec.Encoded) -> dict[str, Any]:

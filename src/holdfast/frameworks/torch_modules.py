@@ -21,7 +21,6 @@ from typing import Any, Final
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
 from holdfast.frameworks.torch_layers import FUNCTIONS, LAYERS, OPEN, Layer
-from holdfast.frameworks.torch_state import ForeignModule
 
 __all__ = ["SPECS", "layer_of", "refuse_changed"]
 
@@ -41,9 +40,7 @@ _STRUCTURE: Final = frozenset(
 )
 # What ParameterList and ParameterDict keep beside their parameters.
 _BOOKKEEPING: Final = frozenset({"_size", "_keys"})
-_FIELDS: Final = frozenset(
-    {"arguments", "training", "parameters", "buffers", "transient", "modules"}
-)
+_FIELDS: Final = frozenset({"training", "parameters", "buffers", "transient", "modules"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +90,7 @@ def _arguments_of(layer: Layer, module: Any) -> dict[str, Any]:
             if value is None and module.weight is not None:
                 arguments[name] = False
         elif mark == ":":
-            arguments[name] = list(value[:-1])
+            arguments[name] = tuple(value[:-1])
         else:
             arguments[name] = tuple(value) if isinstance(value, tuple) else value
     return arguments
@@ -277,33 +274,25 @@ def _same(mine: object, made: object) -> bool:
 def _encode(layer: Layer, module: Any) -> dict[str, Any]:
     refuse_changed(module, None)
     parts = _parts_of(module)
-    children = {
-        name: child if child is None or layer_of(child) else ForeignModule(child)
-        for name, child in parts.modules.items()
-    }
     transient = sorted(module._non_persistent_buffers_set)  # noqa: SLF001 - torch tells it nowhere else
     fields = {
-        "arguments": _arguments_of(layer, module),
         "parameters": dict(parts.parameters),
         "buffers": dict(parts.buffers),
         "transient": transient,
-        "modules": children,
+        "modules": dict(parts.modules),
     }
     kept = {name: value for name, value in fields.items() if value}
-    return {"training": bool(module.training), **kept}
+    return {**_arguments_of(layer, module), "training": bool(module.training), **kept}
 
 
 def _build(layer: Layer, fields: Mapping[str, Any]) -> Any:
-    arguments = _section(layer, fields, "arguments")
+    arguments = {name: value for name, value in fields.items() if name not in _FIELDS}
     parts = Parts(
         parameters=_section(layer, fields, "parameters"),
         buffers=_section(layer, fields, "buffers"),
         modules=_section(layer, fields, "modules"),
     )
     _check_parts(layer, fields, parts)
-    known = {argument.name for argument in layer.arguments if argument.mark != "@"}
-    if not arguments.keys() <= known:
-        raise Corrupt(f"{layer.name} has no argument {min(arguments.keys() - known)!r:.60}")
     _check_release(layer, arguments)
     try:
         module = _construct(layer, arguments, parts)
@@ -387,7 +376,7 @@ SPECS: Final[tuple[TypeSpec, ...]] = tuple(
         classes=(f"torch.nn.modules.{layer.module}:{layer.name}",),
         encode=partial(_encode, layer),
         build=partial(_build, layer),
-        fields=_FIELDS,
+        fields=_FIELDS | {name for name, _, mark in layer.arguments if mark != "@"},
         required=frozenset({"training"}),
         transparent=frozenset({"parameters", "buffers", "modules"}),
     )

@@ -187,7 +187,8 @@ def _restore_buffers(buffers: list[tuple[Any, int, Any]]) -> None:
 
     with torch.no_grad():
         for buffer, version, copy in buffers:
-            if buffer._version != version:  # noqa: SLF001 - torch's change counter
+            # Some kernels (batch norm) update buffers without counting it, hence the comparison.
+            if buffer._version != version or not torch.equal(buffer, copy):  # noqa: SLF001 - torch's change counter
                 buffer.copy_(copy)
 
 

@@ -10,23 +10,16 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported, UsageError
 from holdfast.frameworks.torch_match import Stored, fill
 
-__all__ = ["SPEC", "ForeignModule", "foreign_facts", "register"]
+__all__ = ["SPEC", "foreign_facts", "register", "spec_of", "stored_of"]
 
 _LOG: Final = logging.getLogger("holdfast")
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignModule:
-    """Marks a module that is kept as state because its class is not in the table."""
-
-    module: Any
 
 
 class Registered(NamedTuple):
@@ -154,10 +147,9 @@ def _nested_facts(module: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _encode(wrapped: ForeignModule) -> dict[str, Any]:
+def _encode(module: Any) -> dict[str, Any]:
     from torch.nn.parameter import is_lazy
 
-    module = wrapped.module
     _refuse_wrappers(module)
     persistent = set(module.state_dict(keep_vars=True)) if _plain_state(module) else None
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -174,10 +166,32 @@ def _encode(wrapped: ForeignModule) -> dict[str, Any]:
         "parameters": parameters,
         "buffers": buffers,
         "transient": [] if persistent is None else sorted(buffers.keys() - persistent),
-        "extra": _extra_state(module),
+        "extra": {path: _frozen(value) for path, value in _extra_state(module).items()},
     }
     kept = {name: value for name, value in optional.items() if value}
-    return {**foreign_facts(module), "training": bool(module.training), **kept}
+    facts = foreign_facts(module)
+    facts["arguments"] = _frozen(facts["arguments"])
+    return {**facts, "training": bool(module.training), **kept}
+
+
+def _frozen(value: Any) -> Any:
+    """Write containers as tagged tuples, which are complete before an object is built from them."""
+    if type(value) in {list, tuple}:
+        return (type(value).__name__, *map(_frozen, value))
+    if type(value) is dict:
+        return ("dict", *((_frozen(key), _frozen(item)) for key, item in value.items()))
+    return value
+
+
+def _thawed(value: Any) -> Any:
+    if type(value) is not tuple:
+        return value
+    tag, items = value[0], value[1:]
+    if tag == "dict":
+        return {_thawed(key): _thawed(item) for key, item in items}
+    if tag not in {"list", "tuple"}:
+        raise Corrupt(f"unknown container {tag!r:.60}")
+    return [*map(_thawed, items)] if tag == "list" else tuple(map(_thawed, items))
 
 
 def _plain_state(module: Any) -> bool:
@@ -220,14 +234,16 @@ def stored_of(fields: Mapping[str, Any]) -> Stored:
     transient, extra = fields.get("transient", []), fields.get("extra", {})
     if type(transient) is not list or type(extra) is not dict:
         raise Corrupt("the state of a module has a wrong type")
-    return Stored(tensors, frozenset(map(str, transient)), extra)
+    thawed = {str(path): _thawed(value) for path, value in extra.items()}
+    return Stored(tensors, frozenset(map(str, transient)), thawed)
 
 
 def _build(fields: Mapping[str, Any]) -> Any:
     """Construct a registered class and fill it; refuse any other."""
     import torch
 
-    name, arguments, source = fields["class"], fields["arguments"], fields["source"]
+    name, source = fields["class"], fields["source"]
+    arguments = _thawed(fields["arguments"])
     if not isinstance(name, str) or not isinstance(fields["training"], bool):
         raise Corrupt("a module of a user's class has no class name or training flag")
     registered = _REGISTERED.get(name)
@@ -290,10 +306,17 @@ def _restore_flags(module: Any, fields: Mapping[str, Any]) -> None:
         parameter.requires_grad_(fields["parameters"][name].requires_grad)
 
 
+def _module_class() -> type:
+    import torch
+
+    kind: type = torch.nn.Module
+    return kind
+
+
 SPEC: Final = TypeSpec(
     id="torch.Module",
-    locate=lambda: ForeignModule,
-    classes=("holdfast.frameworks.torch_state:ForeignModule",),
+    locate=_module_class,
+    classes=(),
     encode=_encode,
     build=_build,
     fields=frozenset(
@@ -312,5 +335,9 @@ SPEC: Final = TypeSpec(
     ),
     required=frozenset({"class", "arguments", "source", "training"}),
     transparent=frozenset({"parameters", "buffers"}),
-    identity=lambda wrapped: ("torch.Module", id(wrapped.module)),
 )
+
+
+def spec_of(kind: type) -> TypeSpec:
+    """Return the spec that keeps instances of exactly ``kind`` as state; only for encoding."""
+    return replace(SPEC, locate=lambda: kind)
