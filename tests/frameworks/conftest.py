@@ -1,4 +1,7 @@
+import msgspec
 import pytest
+
+from holdfast.record import Structure, canonical, parse_json
 
 
 class Keeper:
@@ -12,12 +15,13 @@ class Keeper:
 def torch_keeper():
     """Pack, unpack and round trip through the torch adapter, with tensors in private memory."""
     pytest.importorskip("torch", reason="torch is not installed")
+    from holdfast import codec
     from holdfast.codec.registry import Registry
     from holdfast.codec.tensors import TensorView
     from holdfast.frameworks import torch as adapter
     from holdfast.frameworks.base import LoadOptions, Opened
 
-    registry = Registry.of(adapter.TYPES)
+    registry = Registry.of([*codec.TYPES, *adapter.TYPES])
 
     def view(data, *, readonly=False):
         loaded = data.load()
@@ -25,9 +29,14 @@ def torch_keeper():
         content = bytes(loaded) if readonly else bytearray(loaded)
         return TensorView(data.dtype, data.shape, memoryview(content))
 
+    def written(structure):
+        return msgspec.convert(
+            parse_json(canonical(msgspec.to_builtins(structure)), "it"), Structure
+        )
+
     def opened(payload, *, readonly=False):
         return Opened(
-            structure=payload.structure,
+            structure=written(payload.structure),
             tensors={name: view(d, readonly=readonly) for name, d in payload.tensors.items()},
             files={},
             facts=payload.facts,

@@ -75,7 +75,7 @@ ZOO = {
     "HingeEmbeddingLoss": lambda: nn.HingeEmbeddingLoss(2.0),
     "Hardshrink": lambda: nn.Hardshrink(0.2),
     "Hardsigmoid": lambda: nn.Hardsigmoid(True),
-    "Hardswish": lambda: nn.Hardswish(),
+    "Hardswish": nn.Hardswish,
     "Hardtanh": lambda: nn.Hardtanh(-2, 3),
     "HuberLoss": lambda: nn.HuberLoss("sum", 0.5),
     "Identity": lambda: nn.Identity(5, unused=3),

@@ -257,7 +257,7 @@ class TestStrict:
     def test_a_prefix_of_the_target_is_named_with_its_cure(self, torch_keeper):
         payload = torch_keeper.pack(Net(3).state_dict())
         target = nn.DataParallel(Net(3))
-        with pytest.raises(PartialLoad, match="target's names start with 'module.'") as caught:
+        with pytest.raises(PartialLoad, match=r"target's names start with 'module\.'") as caught:
             torch_keeper.unpack(payload, into=target)
         assert 'rename="->module."' in caught.value.hint
         torch_keeper.unpack(payload, into=target, rename="->module.")

@@ -1,5 +1,6 @@
 import tracemalloc
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -275,23 +276,33 @@ def test_owns_survives_a_cycle():
     assert not owns(loop)
 
 
+def node(kind, **fields):
+    return SimpleNamespace(kind=kind, **fields)
+
+
 @pytest.mark.parametrize(
-    ("view", "dtype"),
+    ("data", "dtype"),
     [
-        (TensorView("F32", (2,), memoryview(bytearray(8))), "float64"),
-        (TensorView("F32", (2,), memoryview(bytearray(8))), "qint8"),
-        (TensorView("F32", (2,), memoryview(bytearray(8))), "__class__"),
-        (TensorView("F32", (2,), memoryview(bytearray(8))), ["float32"]),
-        (TensorView("F32", (3,), memoryview(bytearray(8))), "float32"),
-        (TensorView("F32", (2,), memoryview(bytearray(8))), "complex128"),
-        (TensorView("F32", (), memoryview(bytearray(4))), "complex64"),
-        (TensorView("F32", (1,), memoryview(bytearray(4))), "complex64"),
-        ([1.0], "float32"),
+        (node("buffer", dtype="F32", shape=(2,)), "float64"),
+        (node("buffer", dtype="F32", shape=(2,)), "qint8"),
+        (node("buffer", dtype="F32", shape=(2,)), "__class__"),
+        (node("buffer", dtype="F32", shape=(2,)), None),
+        (node("buffer", dtype="F32", shape=(2,)), "complex128"),
+        (node("buffer", dtype="F32", shape=()), "complex64"),
+        (node("buffer", dtype="F32", shape=(1,)), "complex64"),
+        (node("array", dtype="F32", shape=(1,)), "float32"),
     ],
 )
-def test_forged_tensors_are_refused(view, dtype):
+def test_forged_tensors_are_refused_before_anything_is_built(data, dtype):
+    (spec,) = (spec for spec in TYPES if spec.id == "torch.Tensor")
     with pytest.raises(Corrupt):
-        torch_tensors.build_tensor({"data": view, "dtype": dtype})
+        spec.check({"data": data, "dtype": node("str", value=dtype)})
+
+
+def test_a_buffer_of_another_size_is_refused():
+    view = TensorView("F32", (3,), memoryview(bytearray(8)))
+    with pytest.raises(Corrupt, match="8 bytes"):
+        torch_tensors.build_tensor({"data": view, "dtype": "float32"})
 
 
 def test_an_integer_tensor_cannot_be_made_to_require_gradients():

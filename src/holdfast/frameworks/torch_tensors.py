@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from holdfast.codec.registry import TypeSpec
-from holdfast.codec.tensors import TensorData, TensorView
+from holdfast.codec.tensors import TensorData
 from holdfast.errors import Corrupt, Unsupported
 
 __all__ = ["DTYPES", "SPECS", "build_tensor", "refuse_unreadable"]
@@ -148,6 +148,18 @@ def _encode_tensor(tensor: Any) -> dict[str, Any]:
     return fields
 
 
+def _check_tensor(fields: Mapping[str, Any]) -> None:
+    """Judge a tensor node's summaries; see ``TypeSpec.check``."""
+    data, name = fields["data"], fields["dtype"].value
+    stored = DTYPES.get(name) if isinstance(name, str) else None
+    if stored is None:
+        raise Corrupt(f"unknown torch dtype {name!r:.60}")
+    if data.kind != "buffer" or data.dtype != stored.dtype:
+        raise Corrupt(f"a tensor of dtype {name} is not stored as {stored.dtype}")
+    if stored.parts and data.shape[-1:] != (stored.parts,):
+        raise Corrupt(f"a complex tensor has the stored shape {data.shape}")
+
+
 def build_tensor(fields: Mapping[str, Any], device: str = "cpu") -> Any:
     """Make a tensor from its fields, on the CPU without copying where the buffer is writable.
 
@@ -160,14 +172,7 @@ def build_tensor(fields: Mapping[str, Any], device: str = "cpu") -> Any:
     """
     view, name = fields["data"], fields["dtype"]
     dtype = torch_dtype(name)
-    stored = DTYPES[name]
-    if not isinstance(view, TensorView) or view.dtype != stored.dtype:
-        raise Corrupt(f"a tensor of dtype {name} is not stored as {stored.dtype}")
-    shape = tuple(view.shape)
-    if stored.parts:
-        if not shape or shape[-1] != stored.parts:
-            raise Corrupt(f"a complex tensor has the stored shape {shape}")
-        shape = shape[:-1]
+    shape = tuple(view.shape)[:-1] if DTYPES[name].parts else tuple(view.shape)
     if len(view.data) != math.prod(shape) * dtype.itemsize:
         raise Corrupt(f"a tensor of dtype {name} and shape {shape} has {len(view.data)} bytes")
     tensor = _from_buffer(view.data, dtype, shape).to(device)
@@ -251,6 +256,7 @@ SPECS: Final[tuple[TypeSpec, ...]] = (
         locate=partial(_class, "Tensor"),
         classes=("torch:Tensor",),
         encode=_encode_tensor,
+        check=_check_tensor,
         build=build_tensor,
         fields=frozenset({"data", "dtype", "requires_grad"}),
         required=frozenset({"data", "dtype"}),
