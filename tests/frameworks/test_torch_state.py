@@ -57,6 +57,15 @@ class Remembers(nn.Module):
         self.words = state
 
 
+class Plan(nn.Module):
+    """Looks at its arguments while it is constructed."""
+
+    def __init__(self, plan):
+        super().__init__()
+        self.plan = plan
+        self.seen = repr(plan)
+
+
 class Moves(nn.Module):
     """The same class under another name: what a changed source looks like."""
 
@@ -111,11 +120,16 @@ def test_unknown_arguments_are_left_to_the_reader(torch_keeper):
     assert caught.value.hint == 'holdfast.load("REF", into=Net(...))'
 
 
-def test_facts_tell_class_arguments_and_source(torch_keeper):
+def test_facts_tell_class_and_source(torch_keeper):
     (facts,) = torch_keeper.pack(Tagger(11, 3)).facts["classes"]
-    assert facts["class"] == f"{__name__}.Tagger"
-    assert facts["arguments"] == {"words": 11, "tags": 3, "hidden": 8}
+    assert facts == {"class": f"{__name__}.Tagger", "source": facts["source"]}
     assert len(facts["source"]) == 64
+
+
+def test_arguments_of_any_plain_kind_are_complete_when_the_class_is_constructed(torch_keeper):
+    register(Plan)
+    plan = {"sizes": [1, [2, (3, None)]], 4: {"deep": [{"x": 0.5}]}}
+    assert torch_keeper.roundtrip(Plan(plan)).seen == repr(plan)
 
 
 def test_a_class_without_source_still_saves(torch_keeper):

@@ -137,7 +137,8 @@ def _facts(model: Any, encoded: codec.Encoded) -> dict[str, Any]:
     if device is not None:
         facts["device"] = device
     if torch_state.SPEC.id in encoded.structure.types and isinstance(model, torch.nn.Module):
-        facts["classes"] = [torch_state.foreign_facts(model)]
+        told = torch_state.foreign_facts(model)
+        facts["classes"] = [{"class": told["class"], "source": told["source"]}]
     return facts
 
 
