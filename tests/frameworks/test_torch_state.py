@@ -13,7 +13,7 @@ from holdfast.errors import (  # noqa: E402
     Unsupported,
     UsageError,
 )
-from holdfast.frameworks import torch_state  # noqa: E402
+from holdfast.frameworks import torch_classes  # noqa: E402
 from holdfast.frameworks.torch import predict, register  # noqa: E402
 
 
@@ -77,7 +77,7 @@ class Moves(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
-    monkeypatch.setattr(torch_state, "_REGISTERED", {})
+    monkeypatch.setattr(torch_classes, "_REGISTERED", {})
 
 
 def states_equal(a, b):
@@ -189,7 +189,7 @@ def test_own_class_inside_torchs_containers_loads_into(torch_keeper):
 def test_a_changed_source_is_told(torch_keeper, caplog, monkeypatch):
     register(Tagger)
     payload = torch_keeper.pack(Tagger(5, 2))
-    monkeypatch.setattr(torch_state, "source_digest", lambda kind: "f" * 64)
+    monkeypatch.setattr(torch_classes, "source_digest", lambda kind: "f" * 64)
     with caplog.at_level(logging.WARNING, "holdfast"):
         torch_keeper.unpack(payload)
     assert "the source of" in caplog.text

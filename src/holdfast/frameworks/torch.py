@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +13,19 @@ from typing import Any, Final
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import Corrupt, Unsupported, UsageError
-from holdfast.frameworks import torch_match, torch_modules, torch_run, torch_state, torch_tensors
+from holdfast.frameworks import (
+    torch_inputs,
+    torch_match,
+    torch_modules,
+    torch_run,
+    torch_state,
+    torch_tensors,
+    torch_twins,
+)
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.torch_classes import foreign_facts, register
+from holdfast.frameworks.torch_devices import choose_device
 from holdfast.frameworks.torch_match import Stored
-from holdfast.frameworks.torch_state import register
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -41,7 +49,6 @@ TYPES: Final[tuple[TypeSpec, ...]] = (
     torch_state.SPEC,
 )
 
-_LOG: Final = logging.getLogger("holdfast")
 _NEEDED_FOR: Final = "Loading a PyTorch model"
 
 
@@ -101,12 +108,12 @@ def _checked(model: Any, *, whole: bool) -> Iterator[Any]:
         if id(module) in seen:
             continue
         seen.add(id(module))
-        if torch_modules.layer_of(module) is None:
+        if torch_twins.layer_of(module) is None:
             _refuse_parametrized(module, path)
             yield module
             continue
         if whole:
-            torch_modules.refuse_changed(module, path)
+            torch_twins.refuse_changed(module, path)
         todo.extend((f"{path}.{name}" if path else name, c) for name, c in module.named_children())
 
 
@@ -137,7 +144,7 @@ def _facts(model: Any, encoded: codec.Encoded) -> dict[str, Any]:
     if device is not None:
         facts["device"] = device
     if torch_state.SPEC.id in encoded.structure.types and isinstance(model, torch.nn.Module):
-        told = torch_state.foreign_facts(model)
+        told = foreign_facts(model)
         facts["classes"] = [{"class": told["class"], "source": told["source"]}]
     return facts
 
@@ -153,7 +160,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
         UsageError: ``into``, ``rename`` or ``device`` cannot be used.
     """
     import_extra("torch", needed_for=_NEEDED_FOR)
-    device = _device(options.device, opened.facts)
+    device = choose_device(options.device, opened.facts)
     if options.into is not None:
         return _into(opened, registry, options)
     bound = _bind(registry, {"torch.Tensor": partial(torch_tensors.build_tensor, device=device)})
@@ -181,43 +188,6 @@ def _bind(registry: Registry, builds: Mapping[str, Callable[[Mapping[str, Any]],
     return Registry(specs, registry.by_class)
 
 
-def _device(wanted: str, facts: Mapping[str, Any]) -> str:
-    """Choose the device: the caller's, else the kind it was saved on where there is one."""
-    import torch
-
-    saved = facts.get("device", "cpu")
-    try:
-        device = torch.device(str(saved) if wanted == "auto" else wanted)
-    except RuntimeError as error:
-        if wanted == "auto":
-            return "cpu"
-        raise UsageError(
-            f"device={wanted!r} is not a device of torch.",
-            hint='holdfast.load("REF", device="cpu")',
-        ) from error
-    if _available(device):
-        return str(device)
-    if wanted != "auto":
-        raise UsageError(
-            f"There is no device {wanted!r} here.", hint='holdfast.load("REF", device="cpu")'
-        )
-    if device.type != "cpu" and _available(torch.device(device.type)):
-        return str(device.type)
-    _LOG.info("saved on %s; none here: loaded on cpu", saved)
-    return "cpu"
-
-
-def _available(device: Any) -> bool:
-    import torch
-
-    if device.type in {"cpu", "meta"}:
-        return True
-    if device.type == "cuda":
-        return bool((device.index or 0) < torch.cuda.device_count())
-    backend = getattr(torch, device.type, None) or getattr(torch.backends, device.type, None)
-    return bool(backend is not None and hasattr(backend, "is_available") and backend.is_available())
-
-
 def _into(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
     import torch
 
@@ -233,7 +203,7 @@ def _into(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
     stored = torch_match.flatten(_decode(opened, _bind(registry, builds)))
     torch_match.fill(options.into, torch_match.renamed(stored, options.rename))
     if options.device != "auto":
-        options.into.to(_device(options.device, {}))
+        options.into.to(choose_device(options.device, {}))
     return options.into
 
 
@@ -298,7 +268,7 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     """Make inputs from the first layer that knows its width, tried on the model; None otherwise."""
     if not methods(model):
         return None
-    return torch_run.synthetic(model, rows, seed)
+    return torch_inputs.synthetic(model, rows, seed)
 
 
 def steady(model: Any) -> AbstractContextManager[None]:

@@ -6,145 +6,20 @@ registered it beforehand, and an instance is filled only after every tensor was 
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from holdfast.codec.registry import TypeSpec
-from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported, UsageError
+from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
+from holdfast.frameworks import torch_classes
+from holdfast.frameworks.torch_classes import class_name, foreign_facts, nested_facts
 from holdfast.frameworks.torch_match import Stored, fill
 
-__all__ = ["SPEC", "foreign_facts", "register", "spec_of", "stored_of"]
+__all__ = ["SPEC", "spec_of", "stored_of"]
 
 _LOG: Final = logging.getLogger("holdfast")
-
-
-class Registered(NamedTuple):
-    """A class the caller vouches for.
-
-    Attributes:
-        kind: The class.
-        arguments: Reads the constructor's arguments from an instance; None: by attribute names.
-    """
-
-    kind: type
-    arguments: Callable[[Any], Mapping[str, Any]] | None
-
-
-_REGISTERED: dict[str, Registered] = {}
-
-
-def register(
-    cls: type,
-    *,
-    name: str | None = None,
-    arguments: Callable[[Any], Mapping[str, Any]] | None = None,
-) -> None:
-    """Allow a module class of your own to be constructed at load.
-
-    Args:
-        cls: A subclass of ``torch.nn.Module``.
-        name: Its name in files; default ``module.Class``, which is also what an unregistered
-            class is saved under.
-        arguments: Returns the constructor's keyword arguments for an instance, plain values only.
-            Default: the attributes that carry the names of the constructor's parameters.
-
-    Raises:
-        UsageError: Not a module class, or the name stands for another class already.
-    """
-    import torch
-
-    if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
-        raise UsageError(
-            f"{cls!r:.80} is not a subclass of torch.nn.Module.",
-            hint="holdfast.register(MyModule)",
-        )
-    name = name or class_name(cls)
-    known = _REGISTERED.get(name)
-    if known is not None and class_name(known.kind) != class_name(cls):
-        raise UsageError(
-            f"{name!r} is registered for {class_name(known.kind)} already.",
-            hint=f"holdfast.register({cls.__name__}, name={name + '2'!r})",
-        )
-    _REGISTERED[name] = Registered(cls, arguments)
-
-
-def class_name(kind: type) -> str:
-    """Return the import path of a class as people write it."""
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _stored_name(kind: type) -> str:
-    for name, registered in _REGISTERED.items():
-        if registered.kind is kind:
-            return name
-    return class_name(kind)
-
-
-def source_digest(kind: type) -> str | None:
-    """Return the SHA-256 of the class's source text, None where Python cannot find it."""
-    try:
-        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
-    except (OSError, TypeError):
-        return None
-
-
-def foreign_facts(module: Any) -> dict[str, Any]:
-    """Return import path, constructor arguments and source digest of a module's class."""
-    kind = type(module)
-    name = _stored_name(kind)
-    registered = _REGISTERED.get(name)
-    if registered is not None and registered.kind is kind and registered.arguments is not None:
-        arguments: Mapping[str, Any] | None = dict(registered.arguments(module))
-    else:
-        arguments = _guessed_arguments(module)
-    return {"class": name, "arguments": arguments, "source": source_digest(kind)}
-
-
-def _guessed_arguments(module: Any) -> dict[str, Any] | None:
-    """Read each constructor parameter from the attribute of its name; None when one has none."""
-    try:
-        parameters = list(inspect.signature(type(module)).parameters.values())
-    except (TypeError, ValueError):
-        return None
-    held, arguments = vars(module), {}
-    for parameter in parameters:
-        simple = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
-        if not simple or parameter.name not in held or not _plain(held[parameter.name]):
-            return None
-        arguments[parameter.name] = held[parameter.name]
-    return arguments
-
-
-def _plain(value: object) -> bool:
-    todo: list[Any] = [value]
-    for item in todo:
-        if len(todo) > 10_000:
-            return False
-        if type(item) in {list, tuple}:
-            todo.extend(item)
-        elif type(item) is dict:
-            todo.extend([*item, *item.values()])
-        elif type(item) not in {type(None), bool, int, float, str}:
-            return False
-    return True
-
-
-def _nested_facts(module: Any) -> list[dict[str, Any]]:
-    """Return the facts of the user's classes used inside ``module``, each class once."""
-    kinds = {
-        type(child)
-        for child in module.modules()
-        if not type(child).__module__.startswith("torch.nn.modules.")
-    }
-    kinds.discard(type(module))
-    return [
-        {"class": _stored_name(kind), "source": source_digest(kind)}
-        for kind in sorted(kinds, key=class_name)
-    ]
 
 
 def _encode(module: Any) -> dict[str, Any]:
@@ -161,7 +36,7 @@ def _encode(module: Any) -> dict[str, Any]:
             hint="model(first_batch)",
         )
     optional = {
-        "uses": _nested_facts(module),
+        "uses": nested_facts(module),
         "unlike": [n for n, m in module.named_modules() if m.training != module.training],
         "parameters": parameters,
         "buffers": buffers,
@@ -246,8 +121,8 @@ def _build(fields: Mapping[str, Any]) -> Any:
     arguments = _thawed(fields["arguments"])
     if not isinstance(name, str) or not isinstance(fields["training"], bool):
         raise Corrupt("a module of a user's class has no class name or training flag")
-    registered = _REGISTERED.get(name)
-    if registered is None:
+    kind = torch_classes.registered_as(name)
+    if kind is None:
         raise EnvironmentMismatch(_needs(name, source), hint=_into_hint(name, arguments))
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise EnvironmentMismatch(
@@ -255,14 +130,14 @@ def _build(fields: Mapping[str, Any]) -> Any:
             "saved: not every parameter of the constructor is an attribute with a plain value.",
             hint=_into_hint(name, None),
         )
-    here = source_digest(registered.kind)
+    here = torch_classes.source_digest(kind)
     if source is not None and here is not None and here != source:
         _LOG.warning(
             "the source of %s changed since it was saved: %.8s then, %.8s now", name, source, here
         )
     stored = stored_of(fields)
     with torch.random.fork_rng():
-        module = _constructed(name, registered.kind, arguments)
+        module = _constructed(name, kind, arguments)
     fill(module, stored)
     _restore_flags(module, fields)
     return module

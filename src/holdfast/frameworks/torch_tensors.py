@@ -250,6 +250,19 @@ def _encode_dtype(dtype: Any) -> dict[str, Any]:
     return {"name": dtype_name(dtype)}
 
 
+def _one_field(name: str, field: str, encode: Any, build: Any) -> TypeSpec:
+    """Return the spec of a small value class that is kept by one field."""
+    return TypeSpec(
+        id=f"torch.{name}",
+        locate=partial(_class, name),
+        classes=(f"torch:{name}",),
+        encode=encode,
+        build=build,
+        fields=frozenset({field}),
+        required=frozenset({field}),
+    )
+
+
 SPECS: Final[tuple[TypeSpec, ...]] = (
     TypeSpec(
         id="torch.Tensor",
@@ -273,31 +286,7 @@ SPECS: Final[tuple[TypeSpec, ...]] = (
         required=frozenset({"tensor", "requires_grad"}),
         transparent=frozenset({"tensor"}),
     ),
-    TypeSpec(
-        id="torch.Size",
-        locate=partial(_class, "Size"),
-        classes=("torch:Size",),
-        encode=lambda size: {"sizes": tuple(size)},
-        build=_build_size,
-        fields=frozenset({"sizes"}),
-        required=frozenset({"sizes"}),
-    ),
-    TypeSpec(
-        id="torch.dtype",
-        locate=partial(_class, "dtype"),
-        classes=("torch:dtype",),
-        encode=_encode_dtype,
-        build=lambda fields: torch_dtype(fields["name"]),
-        fields=frozenset({"name"}),
-        required=frozenset({"name"}),
-    ),
-    TypeSpec(
-        id="torch.device",
-        locate=partial(_class, "device"),
-        classes=("torch:device",),
-        encode=lambda device: {"name": str(device)},
-        build=_build_device,
-        fields=frozenset({"name"}),
-        required=frozenset({"name"}),
-    ),
+    _one_field("Size", "sizes", lambda size: {"sizes": tuple(size)}, _build_size),
+    _one_field("dtype", "name", _encode_dtype, lambda fields: torch_dtype(fields["name"])),
+    _one_field("device", "name", lambda device: {"name": str(device)}, _build_device),
 )
