@@ -389,6 +389,16 @@ def test_what_a_twin_does_not_have_is_refused_with_its_path(torch_keeper, change
     assert caught.value.hint
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_norm_by_hook_is_refused_with_what_takes_it_off(torch_keeper):
+    model = nn.Sequential(nn.Linear(2, 2))
+    nn.utils.weight_norm(model[0])
+    with pytest.raises(Unsupported, match="WeightNorm") as caught:
+        torch_keeper.pack(model)
+    exec(caught.value.hint, {"model": model, "torch": torch})
+    torch_keeper.pack(model)
+
+
 def test_a_deep_change_is_named_by_its_whole_path(torch_keeper):
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(**ENCODER, batch_first=True), 2)
     model.layers[1].self_attn.note = 1

@@ -43,6 +43,12 @@ _STRUCTURE: Final = frozenset(
 )
 
 
+# What takes torch's own hooks off again, by their class.
+_HOOK_FIXES: Final = {
+    "SpectralNorm": "torch.nn.utils.remove_spectral_norm",
+    "WeightNorm": "torch.nn.utils.remove_weight_norm",
+}
+
 # What ParameterList and ParameterDict keep beside their parameters.
 _BOOKKEEPING: Final = frozenset({"_size", "_keys"})
 
@@ -222,6 +228,7 @@ def refuse_changed(module: Any, path: str | None) -> None:
         return
     place = f"model.{path}" if path else "model" if path is not None else "layer"
     call = f"model.get_submodule({path!r})" if path else place
+    _refuse_hooks(module, (place, call))
     try:
         parts = parts_of(module)
         twin = construct(layer, arguments_of(layer, module), parts)
@@ -239,26 +246,36 @@ def refuse_changed(module: Any, path: str | None) -> None:
     _refuse_attributes(module, twin, (place, call))
 
 
+def _refuse_hooks(module: Any, names: tuple[str, str]) -> None:
+    place, call = names
+    for key, hooks in vars(module).items():
+        if "_hooks" in key and hooks:
+            kind = type(next(iter(hooks.values()))).__name__
+            fix = _HOOK_FIXES.get(kind)
+            raise Unsupported(
+                f"{place}.{key} holds a hook ({kind}); a hook is code and is not kept. Remove it, "
+                "or put the layer into a module class of your own.",
+                hint=f"{call}.{key}.clear()" if fix is None else f"{fix}({call})",
+            )
+
+
 def _refuse_attributes(module: Any, twin: Any, names: tuple[str, str]) -> None:
     place, call = names
     mine, made = vars(module), vars(twin)
     for key in [*mine, *made]:
-        if key in _STRUCTURE or (key in _BOOKKEEPING and type(module).__name__ in OPEN):
+        if (
+            key in _STRUCTURE
+            or "_hooks" in key
+            or (key in _BOOKKEEPING and type(module).__name__ in OPEN)
+        ):
             continue
-        if "_hooks" in key:
-            if len(mine.get(key, ())) != len(made.get(key, ())):
-                raise Unsupported(
-                    f"{place}.{key} holds a hook; a hook is code and is not kept. Remove it, or "
-                    "put it into a module class of your own.",
-                    hint=f"{call}.{key}.clear()",
-                )
-        elif key not in made:
+        if key not in made:
             raise Unsupported(
                 f"{place}.{key} is not an attribute that {type(module).__name__} makes and would "
                 "be lost. Delete it, or keep it in a module class of your own.",
                 hint=f"del {call}.{key}",
             )
-        elif key not in mine or not _same(mine[key], made[key]):
+        if key not in mine or not _same(mine[key], made[key]):
             found = "is missing" if key not in mine else f"is {mine[key]!r:.60}"
             raise Unsupported(
                 f"{place}.{key} {found} where the constructor of {type(module).__name__} makes "
