@@ -182,9 +182,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
             raise Corrupt(f"{cls.title} is not a JSON object")
         format_ = fields.get("format")
         if format_ != FORMAT:
-            raise Corrupt(
-                f"{cls.title} has format {format_!r:.60}; this release reads {FORMAT!r}."
-            )
+            raise Corrupt(f"{cls.title} has format {format_!r:.60}; this release reads {FORMAT!r}.")
         known = {name for name in cls.__struct_fields__ if name != "extra"}
         extra = {key: value for key, value in fields.items() if key not in known}
         try:

@@ -101,6 +101,7 @@ def open_for(
     opened = read.open_version(store.blobs, manifest, verify=verify, stamps=store.stamps)
     entries = {entry.name: entry for entry in opened.content.tensors}
     codec.audit(opened.content.structure, entries, registry)
+    opened.tensors.open_all()
     record = opened.record
     golden = None if record.golden is None else goldens.Golden.parse(record.golden)
     blob = None

@@ -46,7 +46,9 @@ def prune(out: Out, *, dry_run: bool, grace: float) -> None:
 
     done = free(dry_run=dry_run, grace=grace, store=out.store)
     verb = "Would free" if dry_run else "Freed"
-    lines = [f"{verb} {human_bytes(done.freed)} in {done.blobs} blobs; {done.kept} blobs are needed."]
+    lines = [
+        f"{verb} {human_bytes(done.freed)} in {done.blobs} blobs; {done.kept} blobs are needed."
+    ]
     if done.young:
         lines.append(f"Kept {done.young} unreferenced blobs younger than {grace:g} s.")
     lines += [f"Kept {ref}: {why}" for ref, why in done.reasons.items()]

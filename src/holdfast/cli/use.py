@@ -162,7 +162,9 @@ def _read_csv(path: Path, expected: dict[str, Any]) -> Any:
     try:
         frame = pd.read_csv(source)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as CSV: {error!s:.200}", hint=f"head {path}") from error
+        raise UsageError(
+            f"{path} cannot be read as CSV: {error!s:.200}", hint=f"head {path}"
+        ) from error
     if expected.get("kind") == "array":
         return frame.to_numpy(dtype=expected.get("dtype", "float64"))
     return frame

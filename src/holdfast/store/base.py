@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeAlias
 
+from holdfast.errors import Corrupt
 from holdfast.record import Digest
 
 __all__ = ["BlobInfo", "BlobStore", "Buffer", "Reading"]
@@ -56,7 +57,9 @@ class BlobStore(Protocol):
     def size(self, digest: Digest) -> int:
         """Return its plain size in bytes; raises ``NotFound``."""
 
-    def put(self, chunks: Callable[[], Iterable[Buffer]], *, expect: Digest | None = None) -> Digest:
+    def put(
+        self, chunks: Callable[[], Iterable[Buffer]], *, expect: Digest | None = None
+    ) -> Digest:
         """Store bytes durably and return their digest.
 
         Args:
@@ -74,7 +77,7 @@ class BlobStore(Protocol):
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""
 
-    def open(self, digest: Digest) -> Reading:
+    def open_blob(self, digest: Digest) -> Reading:
         """Open a blob for viewing, *not* hashed; raises ``NotFound``."""
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
@@ -83,9 +86,24 @@ class BlobStore(Protocol):
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no particular order."""
 
-    def delete(self, digests: Iterable[Digest], *, still_needed: Callable[[Digest], bool]) -> int:
+    def flush(self) -> None:
+        """Make the names of all blobs put so far durable; called before a log entry."""
+
+    def drop_damaged(self, digest: Digest) -> bool:
+        """Set a blob aside when it is missing or its bytes are wrong, so that it is put again."""
+
+    def damaged(self, digest: Digest, what: str = "") -> Corrupt:
+        """Word the error for a blob whose bytes are not those of its name."""
+
+    def delete(
+        self,
+        digests: Iterable[Digest],
+        *,
+        still_needed: Callable[[Digest], bool],
+        grace: float = 3600.0,
+    ) -> int:
         """Delete blobs and return the bytes freed.
 
-        Each blob is first set aside, then ``still_needed`` is asked again; when it says yes, or
+        Blobs used within ``grace`` seconds stay. Each blob is first set aside, then ``still_needed`` is asked again; when it says yes, or
         when the blob was freshened meanwhile, it is put back. An interrupted delete loses nothing.
         """

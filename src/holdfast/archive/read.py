@@ -1,0 +1,325 @@
+"""Opening a version: every byte verified before it is handed out; nothing is built here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from holdfast.archive import layout
+from holdfast.archive.stamps import Identity, Stamps
+from holdfast.codec.tensors import TensorView
+from holdfast.errors import Corrupt, NotFound
+from holdfast.record import (
+    Content,
+    Digest,
+    Manifest,
+    Record,
+    TensorEntry,
+    digest_of,
+    parse_digest,
+)
+from holdfast.store.base import BlobStore, Reading
+
+__all__ = ["Checked", "OpenedVersion", "Tensors", "blobs_of", "open_version", "verify_version"]
+
+
+class Checked(NamedTuple):
+    """What ``verify_version`` hashed.
+
+    Attributes:
+        blobs: Number of blobs.
+        size: Their bytes.
+    """
+
+    blobs: int
+    size: int
+
+
+class OpenedVersion(NamedTuple):
+    """A version's documents and bytes.
+
+    Attributes:
+        manifest: Which blobs hold it.
+        content: What the model is.
+        record: What is said of it.
+        tensors: Tensors by name, opened and verified when they are looked up.
+        files: Files by name, verified.
+        checked: ``hashed``, ``stamped`` or ``unchecked``: how far the bytes handed out so far
+            were verified.
+    """
+
+    manifest: Manifest
+    content: Content
+    record: Record
+    tensors: Tensors
+    files: dict[str, memoryview]
+
+    @property
+    def checked(self) -> str:
+        """How the tensors looked up so far were verified."""
+        return self.tensors.checked
+
+
+class _View(NamedTuple):
+    data: memoryview
+    hashed: bool
+
+
+class _Bytes:
+    """Blobs viewed and verified: hashed, or stamped by an earlier hash of the same inode."""
+
+    def __init__(self, store: BlobStore, verify: str, stamps: Stamps | None) -> None:
+        self._store = store
+        self._verify = verify
+        self._stamps = stamps if verify == "auto" else None
+        self.checked = "unchecked" if verify == "never" else "stamped"
+
+    def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[_View]:
+        """Return the bytes of blobs given as (digest, size, what it holds)."""
+        with contextlib.ExitStack() as stack:
+            readings = [self._opened(stack, *item) for item in wanted]
+            views = [reading.view() for reading in readings]
+            if self._verify == "never":
+                return [_View(view, False) for view in views]
+            identities = [reading.identity() for reading in readings]
+            stamped = self._stamped(identities)
+            doubtful = [
+                i
+                for i, identity in enumerate(identities)
+                if identity is None or stamped.get(identity) != wanted[i][0]
+            ]
+            self._hash([(wanted[i], views[i]) for i in doubtful])
+            self._remember(readings, [(wanted[i][0], i) for i in doubtful], identities)
+        return [_View(view, i in doubtful) for i, view in enumerate(views)]
+
+    def _opened(self, stack: contextlib.ExitStack, digest: Digest, size: int, what: str) -> Reading:
+        try:
+            reading = self._store.open_blob(digest)
+        except NotFound as error:
+            raise Corrupt(f"{error.message} It holds {what}.", hint=error.hint) from error
+        stack.callback(reading.close)
+        if reading.size != size:
+            raise self._store.damaged(
+                digest, f" ({reading.size} bytes instead of {size}; it holds {what})"
+            )
+        return reading
+
+    def _stamped(self, identities: Sequence[Identity | None]) -> dict[Identity, Digest]:
+        if self._stamps is None:
+            return {}
+        return self._stamps.blobs(identity for identity in identities if identity is not None)
+
+    def _hash(self, doubtful: Sequence[tuple[tuple[Digest, int, str], memoryview]]) -> None:
+        if not doubtful:
+            return
+        self.checked = "hashed"
+        for (digest, _size, what), found in zip(
+            (item for item, _ in doubtful), _digests([view for _, view in doubtful]), strict=True
+        ):
+            if found != digest:
+                raise self._store.damaged(digest, f" (it holds {what})")
+
+    def _remember(
+        self,
+        readings: Sequence[Reading],
+        hashed: Sequence[tuple[Digest, int]],
+        before: Sequence[Identity | None],
+    ) -> None:
+        """Stamp what was hashed, unless the file changed while it was."""
+        if self._stamps is None:
+            return
+        fresh: dict[Identity, Digest] = {}
+        for digest, i in hashed:
+            identity = before[i]
+            if identity is not None and readings[i].identity() == identity:
+                fresh[identity] = digest
+        self._stamps.add_blobs(fresh)
+
+
+def _digests(views: Sequence[memoryview]) -> list[Digest]:
+    """Hash on threads; hashing releases the interpreter lock."""
+
+    def hashed(view: memoryview) -> Digest:
+        return Digest(f"sha256:{hashlib.sha256(view).hexdigest()}")
+
+    if sum(view.nbytes for view in views) < 1 << 20 or len(views) < 2:
+        return [hashed(view) for view in views]
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(hashed, views))
+
+
+class Tensors(Mapping[str, TensorView]):
+    """Tensors of a version by name; looking one up opens and verifies only its piece."""
+
+    def __init__(self, content: Content, manifest: Manifest, source: _Bytes) -> None:
+        self._plan = layout.plan(content.tensors)
+        self._source = source
+        self._pieces = manifest.pieces
+        self._places: dict[str, tuple[int, int]] = {}
+        for number, piece in enumerate(self._plan.pieces):
+            offset = 0
+            for entry in piece:
+                self._places[entry.name] = (number, offset)
+                offset += layout.nbytes(entry)
+        self._entries = {entry.name: entry for entry in self._plan.entries}
+        self._views: dict[int, memoryview] = {}
+        self._match_manifest()
+
+    @property
+    def checked(self) -> str:
+        """How what was handed out so far was verified."""
+        return self._source.checked
+
+    def _match_manifest(self) -> None:
+        """Compare the manifest and the header blob with what the content implies."""
+        expected = [len(self._plan.header), *self._plan.sizes] if self._plan.entries else []
+        if [piece.size for piece in self._pieces] != expected:
+            raise Corrupt("the manifest's pieces are not those of the content's tensors")
+        if not expected:
+            return
+        head = self._pieces[0]
+        (view,) = self._source.views([(parse_digest(head.digest), head.size, "the header")])
+        if view.data != self._plan.header:
+            raise Corrupt("the safetensors header is not the one the content describes")
+
+    def open_all(self) -> None:
+        """Open and verify every piece at once, on threads."""
+        self._need([n for n in range(len(self._plan.pieces)) if n not in self._views])
+
+    def _need(self, numbers: Sequence[int]) -> None:
+        wanted = []
+        for number in numbers:
+            piece, entries = self._pieces[number + 1], self._plan.pieces[number]
+            more = f" and {len(entries) - 1} more tensors" if len(entries) > 1 else ""
+            what = f"tensor {entries[0].name!r:.100}{more}"
+            wanted.append((parse_digest(piece.digest), piece.size, what))
+        for number, view in zip(numbers, self._source.views(wanted), strict=True):
+            self._match_content(number, view)
+            self._views[number] = view.data
+
+    def _match_content(self, number: int, view: _View) -> None:
+        """Compare tensors with the digests that the content, and so its id, names."""
+        entries, offset = self._plan.pieces[number], 0
+        for entry in entries:
+            assert isinstance(entry, TensorEntry)  # noqa: S101 - planned from the content
+            end = offset + layout.nbytes(entry)
+            if len(entries) == 1:
+                found = self._pieces[number + 1].digest
+            else:
+                found = digest_of(view.data[offset:end]) if view.hashed else entry.digest
+            if found != entry.digest:
+                raise Corrupt(f"tensor {entry.name!r:.100} is not the one the content names")
+            offset = end
+
+    def __getitem__(self, name: str) -> TensorView:
+        entry = self._entries[name]
+        if name not in self._places:  # every tensor is empty, so there are no pieces
+            return TensorView(entry.dtype, tuple(entry.shape), memoryview(bytearray()))
+        number, offset = self._places[name]
+        if number not in self._views:
+            self._need([number])
+        data = self._views[number][offset : offset + layout.nbytes(entry)]
+        return TensorView(entry.dtype, tuple(entry.shape), data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def open_version(
+    store: BlobStore, manifest: Digest, *, verify: str, stamps: Stamps | None
+) -> OpenedVersion:
+    """Read a version's documents, and its bytes as they are asked for.
+
+    Args:
+        store: Where it is.
+        manifest: Its manifest's digest.
+        verify: ``"auto"`` hashes unless stamped, ``"always"`` hashes, ``"never"`` trusts.
+        stamps: The cache, or None.
+
+    Raises:
+        Corrupt: A document or blob is missing, damaged or contradicts another.
+    """
+    documents = _documents(store, manifest)
+    found, content, record = documents
+    source = _Bytes(store, verify, stamps)
+    files = [(parse_digest(f.digest), f.size, f"the file {f.name!r:.100}") for f in content.files]
+    views = source.views(files)
+    return OpenedVersion(
+        found,
+        content,
+        record,
+        Tensors(content, found, source),
+        {entry.name: view.data for entry, view in zip(content.files, views, strict=True)},
+    )
+
+
+def _documents(store: BlobStore, manifest: Digest) -> tuple[Manifest, Content, Record]:
+    try:
+        found = Manifest.decode(store.read(manifest))
+        content = Content.decode(store.read(parse_digest(found.content)))
+        record = Record.decode(store.read(parse_digest(found.record)))
+    except NotFound as error:
+        raise Corrupt(f"{error.message} It holds a document.", hint=error.hint) from error
+    if record.content != found.content:
+        raise Corrupt("the record speaks of another content than the manifest")
+    _check_content(content)
+    return found, content, record
+
+
+def _check_content(content: Content) -> None:
+    names = [entry.name for entry in content.tensors]
+    if names != sorted(set(names)):
+        raise Corrupt("the content's tensors are not sorted by name, each once")
+    for entry in content.tensors:
+        parse_digest(entry.digest)
+    files = [entry.name for entry in content.files]
+    if files != sorted(files) or len({name.casefold() for name in files}) != len(files):
+        raise Corrupt("the content's files are not sorted by name, each once")
+    for entry in content.files:
+        parse_digest(entry.digest)
+        path = PurePosixPath(entry.name)
+        plain = entry.name.isprintable() and "\\" not in entry.name and ":" not in entry.name
+        if not plain or path.is_absolute() or ".." in path.parts or str(path) != entry.name:
+            raise Corrupt(f"{entry.name!r:.100} is not a relative file name")
+        if entry.size < 0:
+            raise Corrupt(f"the file {entry.name!r:.100} has a negative size")
+
+
+def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
+    """Return every blob a version needs; reads its three documents.
+
+    Raises:
+        Corrupt: A document is missing or damaged.
+    """
+    found, content, record = _documents(store, manifest)
+    golden = (record.golden or {}).get("blob")
+    named = [
+        found.content,
+        found.record,
+        *(piece.digest for piece in found.pieces),
+        *(entry.digest for entry in content.files),
+        *([golden] if golden is not None else []),
+    ]
+    return tuple(dict.fromkeys([manifest, *map(parse_digest, named)]))
+
+
+def verify_version(store: BlobStore, manifest: Digest) -> Checked:
+    """Hash every blob of a version, stamps or not, and every tensor inside grouped pieces.
+
+    Raises:
+        Corrupt: A blob is missing or damaged, or documents contradict each other.
+    """
+    blobs = blobs_of(store, manifest)
+    opened = open_version(store, manifest, verify="always", stamps=None)
+    opened.tensors.open_all()
+    if opened.record.golden is not None and opened.record.golden.get("blob") is not None:
+        store.read(parse_digest(opened.record.golden["blob"]))
+    return Checked(len(blobs), sum(store.size(blob) for blob in blobs))

@@ -1,0 +1,69 @@
+"""The log in a folder: ``<name>/<seq>.json``, each file created once by ``link(2)``."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from holdfast.catalogue.names import check_name
+from holdfast.durable import create_only, fsync_dir, mapped_os_errors
+
+__all__ = ["DiskLog"]
+
+
+class DiskLog:
+    """Entries as files. ``link`` fails when the name exists, so no entry is ever replaced.
+
+    Args:
+        root: The folder of the log.
+        tmp: A folder on the same file system for unfinished files.
+    """
+
+    def __init__(self, root: Path, tmp: Path) -> None:
+        self.url = str(root)
+        self._root = root
+        self._tmp = tmp
+
+    def names(self) -> list[str]:
+        """Return all names that have an entry, sorted."""
+        try:
+            with os.scandir(self._root) as entries:
+                return sorted(e.name for e in entries if self._file(e.name, 1).exists())
+        except FileNotFoundError:
+            return []
+
+    def read(self, name: str, seq: int) -> bytes | None:
+        """Return an entry's bytes, or None when it does not exist."""
+        try:
+            return self._file(name, seq).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read_from(self, name: str, seq: int) -> Iterator[bytes]:
+        """Yield the entries from ``seq`` on until one does not exist."""
+        while (data := self.read(name, seq)) is not None:
+            yield data
+            seq += 1
+
+    def append(self, name: str, seq: int, data: bytes) -> bool:
+        """Create the entry durably; False when it exists."""
+        target = self._file(check_name(name), seq)
+        with mapped_os_errors(self._root, f"writing the log of {name}"):
+            if not target.parent.exists():
+                target.parent.mkdir(exist_ok=True)
+                fsync_dir(self._root)
+            tmp = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
+            return create_only(target, [data], tmp=tmp)
+
+    def stamp(self, name: str, seq: int) -> tuple[int, ...] | None:
+        """Return (inode, size, mtime_ns) of the entry, None when it does not exist."""
+        try:
+            found = os.stat(self._file(name, seq))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _file(self, name: str, seq: int) -> Path:
+        return self._root / name / f"{seq:08d}.json"

@@ -1,0 +1,234 @@
+"""A disposable SQLite index over the log: what makes look-ups fast, and nothing else.
+
+The log is the truth. Before a name is looked up, two file look-ups tell whether the index has
+seen its last entry and no newer one; new entries are judged and folded in, and a last entry that
+is another than the one seen rebuilds the name. Deleting the file loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from holdfast.catalogue.base import Log
+from holdfast.catalogue.history import AliasState, History, Pin, VersionInfo
+from holdfast.errors import HoldfastError
+from holdfast.record import Digest
+
+__all__ = ["Index", "NameRow"]
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+DROP TABLE IF EXISTS names; DROP TABLE IF EXISTS versions; DROP TABLE IF EXISTS aliases;
+CREATE TABLE names (
+  name TEXT PRIMARY KEY, seq INTEGER, last TEXT, stamp TEXT, changed TEXT, saved INTEGER
+) WITHOUT ROWID;
+CREATE TABLE versions (
+  name TEXT, number INTEGER, record TEXT, content TEXT, manifest TEXT, at TEXT, by TEXT,
+  tags TEXT, pin TEXT, forgotten INTEGER, PRIMARY KEY (name, number)) WITHOUT ROWID;
+CREATE INDEX by_content ON versions (name, content);
+CREATE INDEX by_record ON versions (name, record);
+CREATE TABLE aliases (
+  name TEXT, alias TEXT, version INTEGER, since TEXT, by TEXT, reason TEXT, replaced INTEGER,
+  PRIMARY KEY (name, alias)) WITHOUT ROWID;
+"""
+_COLUMNS: Final = "name, number, record, content, manifest, at, by, tags, pin, forgotten"
+
+
+class NameRow(NamedTuple):
+    """What the index holds of a name.
+
+    Attributes:
+        seq: Last entry folded.
+        last: Its digest.
+        stamp: What the log said of its file.
+        changed: Its time.
+        saved: Versions saved so far.
+    """
+
+    seq: int
+    last: Digest
+    stamp: str
+    changed: str
+    saved: int
+
+
+class Index:
+    """The index in one SQLite file, or in memory when there is no usable file."""
+
+    def __init__(self, path: Path | None, log: Log) -> None:
+        self._path = path
+        self._log = log
+        self._base: sqlite3.Connection | None = None
+
+    @contextlib.contextmanager
+    def on(self, name: str) -> Iterator[sqlite3.Connection]:
+        """Yield the database with ``name`` up to date; a broken database is replaced once.
+
+        Raises:
+            Corrupt: The log itself is damaged or forged.
+        """
+        try:
+            base = self._database()
+            self._sync(base, name)
+        except sqlite3.Error:
+            base = self._database(replaced=True)
+            self._sync(base, name)
+        yield base
+
+    def _database(self, *, replaced: bool = False) -> sqlite3.Connection:
+        if replaced:
+            if self._base is not None:
+                self._base.close()
+            self._base = None
+            if self._path is not None:
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+        if self._base is None:
+            try:
+                self._base = self._connect(self._path)
+            except (sqlite3.Error, OSError):
+                self._base = self._connect(None)
+        return self._base
+
+    @staticmethod
+    def _connect(path: Path | None) -> sqlite3.Connection:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        base = sqlite3.connect(
+            ":memory:" if path is None else path,
+            timeout=60.0,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        base.execute("PRAGMA journal_mode=WAL")
+        base.execute("PRAGMA synchronous=OFF")
+        if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            base.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
+        return base
+
+    def _sync(self, base: sqlite3.Connection, name: str) -> None:
+        if self._fresh(self.row(base, name), name):
+            return
+        base.execute("BEGIN IMMEDIATE")
+        try:
+            self._fold(base, name)
+        except BaseException:
+            base.execute("ROLLBACK")
+            raise
+        base.execute("COMMIT")
+
+    def _fresh(self, row: NameRow | None, name: str) -> bool:
+        if row is None:
+            return False
+        same = _stamp(self._log.stamp(name, row.seq)) == row.stamp
+        return same and self._log.stamp(name, row.seq + 1) is None
+
+    def _fold(self, base: sqlite3.Connection, name: str) -> None:
+        row = self.row(base, name)
+        history = History(name)
+        if row is not None and _stamp(self._log.stamp(name, row.seq)) == row.stamp:
+            history = self._continued(base, name, row)
+            try:
+                self._add(history)
+            except HoldfastError:  # the index may be what is wrong: judge the whole log
+                history = History(name)
+        if history.seq == 0:
+            for table in ("names", "versions", "aliases"):
+                base.execute(f"DELETE FROM {table} WHERE name=?", (name,))  # noqa: S608 - constants
+            self._add(history)
+        if history.entries:
+            self._write(base, history)
+
+    def _add(self, history: History) -> None:
+        for data in self._log.read_from(history.name, history.seq + 1):
+            history.add(data)
+
+    def _continued(self, base: sqlite3.Connection, name: str, row: NameRow) -> History:
+        def fetch(number: int) -> VersionInfo | None:
+            found = list(self.versions(base, name, "number=?", number))
+            return found[0] if found else None
+
+        return History(
+            name,
+            aliases=self.aliases(base, name),
+            seq=row.seq,
+            last=row.last,
+            last_at=row.changed,
+            count=row.saved,
+            fetch=fetch,
+        )
+
+    def _write(self, base: sqlite3.Connection, history: History) -> None:
+        name = history.name
+        stamp = _stamp(self._log.stamp(name, history.seq))
+        base.execute(
+            "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?)",
+            (name, history.seq, history.last, stamp, history.last_at, history.count),
+        )
+        base.executemany(
+            "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            map(_version_row, history.versions.values()),
+        )
+        base.execute("DELETE FROM aliases WHERE name=?", (name,))
+        base.executemany(
+            "INSERT INTO aliases VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(name, *state) for state in history.aliases.values()],
+        )
+
+    def row(self, base: sqlite3.Connection, name: str) -> NameRow | None:
+        """Return what the index holds of a name, up to date or not."""
+        found = base.execute(
+            "SELECT seq, last, stamp, changed, saved FROM names WHERE name=?", (name,)
+        ).fetchone()
+        return None if found is None else NameRow(*found)
+
+    def aliases(self, base: sqlite3.Connection, name: str) -> dict[str, AliasState]:
+        """Return a name's aliases, sorted."""
+        rows = base.execute(
+            "SELECT alias, version, since, by, reason, replaced FROM aliases WHERE name=? "
+            "ORDER BY alias",
+            (name,),
+        )
+        return {row[0]: AliasState(*row) for row in rows}
+
+    def versions(
+        self, base: sqlite3.Connection, name: str, where: str = "1", *values: Any
+    ) -> Iterator[VersionInfo]:
+        """Yield versions of a name by number; ``where`` is a condition of ours, never input."""
+        named: dict[int, list[str]] = {}
+        for state in self.aliases(base, name).values():
+            named.setdefault(state.version, []).append(state.alias)
+        rows = base.execute(
+            f"SELECT {_COLUMNS} FROM versions WHERE name=? AND {where} ORDER BY number",  # noqa: S608
+            (name, *values),
+        )
+        for row in rows:
+            yield VersionInfo(
+                name=row[0],
+                number=row[1],
+                record=Digest(row[2]),
+                content=Digest(row[3]),
+                manifest=Digest(row[4]),
+                at=row[5],
+                by=row[6],
+                tags=json.loads(row[7]) if row[7] else {},
+                pinned=Pin(*json.loads(row[8])) if row[8] else None,
+                forgotten=bool(row[9]),
+                aliases=tuple(named.get(row[1], ())),
+            )
+
+
+def _version_row(info: VersionInfo) -> tuple[Any, ...]:
+    tags = json.dumps(dict(info.tags)) if info.tags else None
+    pin = json.dumps(list(info.pinned)) if info.pinned is not None else None
+    head = (info.name, info.number, info.record, info.content, info.manifest, info.at, info.by)
+    return (*head, tags, pin, info.forgotten)
+
+
+def _stamp(stamp: tuple[int, ...] | None) -> str:
+    return json.dumps(stamp)
