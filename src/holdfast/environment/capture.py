@@ -1,0 +1,153 @@
+"""The facts of the moment: versions, platform, commit, who and when. Never environment variables.
+
+Facts explain differences; they never block a save. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import getpass
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["author", "capture", "changed", "environment_key", "git_source", "now"]
+
+# Import name to the distributions that may provide it, most usual first.
+_DISTRIBUTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "sklearn": ("scikit-learn",),
+    "xgboost": ("xgboost", "xgboost-cpu"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "PIL": ("pillow",),
+}
+_ALWAYS: Final = ("numpy", "holdfast-ml")
+_GIT_SECONDS: Final = 5.0
+
+
+def now() -> str:
+    """Return the present as RFC 3339 in UTC with microseconds."""
+    moment = dt.datetime.now(tz=dt.UTC).isoformat(timespec="microseconds")
+    return moment.replace("+00:00", "Z")
+
+
+def capture(requires: Iterable[str]) -> dict[str, Any]:
+    """Return what ran: Python, platform and the versions of the packages that matter.
+
+    Args:
+        requires: Import names of the packages that loading needs.
+
+    Returns:
+        JSON-like facts; ``packages`` maps distribution names to versions.
+    """
+    packages = {}
+    for name in (*requires, *_ALWAYS):
+        for distribution in _DISTRIBUTIONS.get(name, (name,)):
+            version = _version(distribution)
+            if version is not None:
+                packages[distribution] = version
+                break
+    return {"packages": dict(sorted(packages.items())), **_machine()}
+
+
+@functools.lru_cache(maxsize=256)
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "os": platform.system(),
+        "machine": platform.machine(),
+        "libc": " ".join(platform.libc_ver()).strip() or "unknown",
+        "cpu": _cpu(),
+        "threads": os.cpu_count() or 1,
+    }
+
+
+def _cpu() -> str:
+    """Name the processor, from /proc/cpuinfo where there is one."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def environment_key(environment: Mapping[str, Any]) -> str:
+    """Return a short digest of what may change a model's answers: versions, processor, threads."""
+    named = ("packages", "python", "implementation", "machine", "libc", "cpu", "threads")
+    facts = {name: environment.get(name) for name in named}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say what differs between two environments: ``scikit-learn 1.2.1 -> 1.9.1``."""
+    before, after = old.get("packages", {}), new.get("packages", {})
+    words = [
+        f"{name} {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    words += [
+        f"{name} {old.get(name)} -> {new.get(name)}"
+        for name in ("python", "machine", "libc", "cpu")
+        if name in old and old.get(name) != new.get(name)
+    ]
+    return words
+
+
+def author() -> str:
+    """Return who is at work: git's ``user.name``, else the login name."""
+    name = _git("config", "--get", "user.name")
+    if name:
+        return name
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def git_source() -> dict[str, Any] | None:
+    """Return commit, branch and whether the work tree is dirty; None outside a repository.
+
+    Remote URLs are not recorded: they may hold credentials.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return None
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    source: dict[str, Any] = {"commit": commit, "dirty": bool(status)}
+    branch = _git("rev-parse", "--abbrev-ref", "HEAD")
+    if branch and branch != "HEAD":
+        source["branch"] = branch
+    return source
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - constant words, no shell
+            ["git", "-c", "core.fsmonitor=false", *words],  # noqa: S607 - the user's own git
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
