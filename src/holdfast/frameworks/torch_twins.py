@@ -49,6 +49,8 @@ _HOOK_FIXES: Final = {
     "WeightNorm": "torch.nn.utils.remove_weight_norm",
 }
 
+_INITIALISERS: Final = frozenset({"fill_", "normal_", "uniform_", "zero_"})
+
 # What ParameterList and ParameterDict keep beside their parameters.
 _BOOKKEEPING: Final = frozenset({"_size", "_keys"})
 
@@ -133,9 +135,27 @@ def construct(layer: Layer, arguments: Mapping[str, Any], parts: Parts) -> Any:
     elif depth > len(parts.parameters):
         raise ValueError("num_layers is more than there are parameters")
     given = {**arguments, **_given_parts(layer, arguments, parts)}
-    with torch.device("meta"), warnings.catch_warnings():
+    with _no_init(), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return locate(layer)(**given)
+
+
+def _no_init() -> Any:
+    """Return a mode in which initialisers do nothing.
+
+    Some of them are Python on the meta device, whose first call imports for seconds.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class NoInit(TorchFunctionMode):  # type: ignore[misc]  # torch is not typed here
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(func, "__name__", "") in _INITIALISERS:
+                return args[0] if args else kwargs["tensor"]  # torch.nn.init passes it by name
+            return func(*args, **(kwargs or {}))
+
+    return NoInit()
 
 
 def _given_parts(layer: Layer, arguments: Mapping[str, Any], parts: Parts) -> dict[str, Any]:
