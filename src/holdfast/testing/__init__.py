@@ -1,0 +1,21 @@
+"""Conformance suites for whoever writes a store or a log of their own.
+
+``stores.StoreConformance`` proves a ``BlobStore``, ``logs.LogConformance`` proves a ``Log``. Each
+is a class of pytest tests: subclass it in a test file, provide the fixture it names, run pytest::
+
+    # test_my_store.py
+    import pytest
+    from holdfast.testing.stores import StoreConformance
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        def store(self, tmp_path):
+            return MyStore(tmp_path)
+
+For messages that show the compared values, add to ``conftest.py``::
+
+    pytest.register_assert_rewrite("holdfast.testing")
+
+pytest is imported by the two modules only, never by this package, so importing ``holdfast`` needs
+no pytest.
+"""
