@@ -91,7 +91,7 @@ def verify(ref: str, *, replay: bool = True, store: StoreLike = None) -> Verifie
     """
     version = get(ref, store=store)
     version.store.catalogue.check_chain(version.name)
-    checked = read.verify_version(version.store.blobs, Digest(version.info.manifest))
+    checked = read.verify_version(version.store.blobs, version.manifest_id)
     if not replay:
         return Verified(version.ref, checked.blobs, checked.size, "unproved", "replay skipped")
     proof, detail = _replayed(version)
@@ -174,7 +174,7 @@ def _needed_or_refuse(store: Store) -> set[Digest]:
     except Corrupt as error:
         raise HoldfastError(
             f"Nothing was freed, because a visible version is damaged: {error.message}",
-            hint="hold verify --all",
+            hint="hold verify",
         ) from error
 
 

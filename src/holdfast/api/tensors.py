@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from holdfast.archive import read
-from holdfast.record import Digest
 
 if TYPE_CHECKING:
     from holdfast.api.version import Version
@@ -32,7 +31,7 @@ class LazyTensors(Mapping[str, "np.ndarray[Any, Any]"]):
     def __init__(self, version: Version) -> None:
         store = version.store
         opened = read.open_version(
-            store.blobs, Digest(version.info.manifest), verify="auto", stamps=store.stamps
+            store.blobs, version.manifest_id, verify="auto", stamps=store.stamps
         )
         self._views = opened.tensors
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from holdfast.catalogue.history import VersionInfo
+from holdfast.errors import Corrupt
 from holdfast.record import Content, Digest, Manifest, Record
 
 if TYPE_CHECKING:
@@ -96,8 +97,26 @@ class Version:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Which blobs hold the tensors."""
-        return Manifest.decode(self.store.blobs.read(Digest(self.info.manifest)))
+        """Which blobs hold the tensors.
+
+        Raises:
+            Corrupt: It is of another content or record than the log says, so that a reference by
+                digest would load something else.
+        """
+        found = Manifest.decode(self.store.blobs.read(Digest(self.info.manifest)))
+        if (found.content, found.record) != (self.info.content, self.info.record):
+            raise Corrupt(
+                f"The log entry of {self.ref} names a manifest of another version.",
+                hint=f"hold log {self.name}",
+                ref=self.ref,
+            )
+        return found
+
+    @property
+    def manifest_id(self) -> Digest:
+        """Digest of the manifest, once it is known to be of this content and record."""
+        assert self.manifest is not None  # noqa: S101 - reading it is the check
+        return Digest(self.info.manifest)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -132,7 +151,7 @@ class Version:
             given.pop("into", None), given.pop("device", "auto"), given.pop("rename", None)
         )
         loaded = load.load_model(
-            self.store, Digest(self.info.manifest), ref=self.ref, options=wanted, **given
+            self.store, self.manifest_id, ref=self.ref, options=wanted, **given
         )
         self.proof = loaded.proof
         return loaded
