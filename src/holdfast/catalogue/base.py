@@ -19,6 +19,9 @@ class Log(Protocol):
     def names(self) -> list[str]:
         """Return all names that have an entry, sorted."""
 
+    def newest(self, name: str) -> int:
+        """Return the highest number of an entry of this name, gaps before it or not; 0 if none."""
+
     def read(self, name: str, seq: int) -> bytes | None:
         """Return an entry's bytes, or None when it does not exist."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from holdfast.catalogue.names import check_name
+from holdfast.catalogue.names import check_name, is_name
 from holdfast.durable import create_only, fsync_dir, mapped_os_errors
 
 __all__ = ["DiskLog"]
+
+_ENTRY: Final = re.compile(r"[0-9]{8,}\.json")
 
 
 class DiskLog:
@@ -30,12 +34,26 @@ class DiskLog:
         """Return all names that have an entry, sorted."""
         try:
             with os.scandir(self._root) as entries:
-                return sorted(e.name for e in entries if self._file(e.name, 1).exists())
+                names = sorted(entry.name for entry in entries if is_name(entry.name))
         except FileNotFoundError:
             return []
+        return [name for name in names if self._file(name, 1).exists() or self.newest(name)]
+
+    def newest(self, name: str) -> int:
+        """Return the highest number of an entry of this name, 0 when there is none."""
+        if not is_name(name):
+            return 0
+        try:
+            with os.scandir(self._root / name) as entries:
+                files = [entry.name for entry in entries if _ENTRY.fullmatch(entry.name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        return max((int(file[:-5]) for file in files), default=0)
 
     def read(self, name: str, seq: int) -> bytes | None:
         """Return an entry's bytes, or None when it does not exist."""
+        if not is_name(name):
+            return None
         try:
             return self._file(name, seq).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -59,6 +77,8 @@ class DiskLog:
 
     def stamp(self, name: str, seq: int) -> tuple[int, ...] | None:
         """Return (inode, size, mtime_ns) of the entry, None when it does not exist."""
+        if not is_name(name):
+            return None
         try:
             found = os.stat(self._file(name, seq))
         except (FileNotFoundError, NotADirectoryError):

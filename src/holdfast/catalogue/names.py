@@ -8,11 +8,16 @@ from typing import Final
 
 from holdfast.errors import UsageError
 
-__all__ = ["check_alias", "check_name"]
+__all__ = ["check_alias", "check_name", "is_name"]
 
 _NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _RESERVED: Final = re.compile(r"v[0-9]+|latest|newest|sha256")
 _LONGEST: Final = 128
+
+
+def is_name(name: object) -> bool:
+    """Say whether ``name`` can be a model's name."""
+    return isinstance(name, str) and len(name) <= _LONGEST and _NAME.fullmatch(name) is not None
 
 
 def check_name(name: object) -> str:
@@ -21,7 +26,7 @@ def check_name(name: object) -> str:
     Raises:
         UsageError: It cannot; the hint has a name that can.
     """
-    if isinstance(name, str) and len(name) <= _LONGEST and _NAME.fullmatch(name):
+    if isinstance(name, str) and is_name(name):
         return name
     raise UsageError(
         f"{name!r:.140} cannot be a model's name: lower-case letters, digits, and single "
@@ -36,8 +41,7 @@ def check_alias(alias: object) -> str:
     Raises:
         UsageError: It cannot; the hint has one that can.
     """
-    well_formed = isinstance(alias, str) and len(alias) <= _LONGEST and _NAME.fullmatch(alias)
-    if isinstance(alias, str) and well_formed and not _RESERVED.fullmatch(alias):
+    if isinstance(alias, str) and is_name(alias) and not _RESERVED.fullmatch(alias):
         return alias
     corrected = _corrected(str(alias))
     if _RESERVED.fullmatch(corrected):
