@@ -11,10 +11,11 @@ out of range and hidden white space.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, NewType, Self, TypeAlias
+from typing import Any, ClassVar, Final, NewType, Self
 
 import msgspec
 
@@ -44,10 +45,11 @@ FORMAT: Final = "holdfast/1"
 # "sha256:" and 64 lower-case hexadecimal digits.
 Digest = NewType("Digest", str)
 
-Json: TypeAlias = "None | bool | int | float | str | list[Any] | dict[str, Any]"
-
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SAFE_INTEGER: Final = 2**53 - 1
+_ATOMS: Final = frozenset({str, bool, type(None)})
+_LONG: Final = re.compile(rb"[0-9]{16}")
+_ASTRAL: Final = re.compile(rb"[\xf0-\xf4]")
 
 
 def digest_of(data: bytes | memoryview) -> Digest:
@@ -79,34 +81,54 @@ def canonical(value: Any) -> bytes:
 
     Raises:
         ValueError: A float is not finite, an integer is outside ±(2^53 - 1), or a string holds a
-            lone surrogate: none of them has one JSON spelling that all readers agree on.
+            lone surrogate: none of them has one JSON spelling that all readers agree on. Or the
+            value is something else, or nested too deeply.
     """
-    return msgspec.json.encode(_canonical_value(value))
+    try:
+        return msgspec.json.encode(_plain(value))
+    except RecursionError as error:
+        raise ValueError("the value is nested too deeply for JSON") from error
 
 
-def _canonical_value(value: Any) -> Any:
-    match value:
-        case None | bool() | str():
+def _plain(value: Any) -> Any:
+    """Return ``value`` with keys sorted and floats spelled, ready for a plain encoder."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind is int or kind is float:
+        return _scalar(value)
+    if isinstance(value, list | tuple):
+        if _ATOMS.issuperset(map(type, value)):
             return value
-        case int():
-            if abs(value) > _SAFE_INTEGER:
-                raise ValueError(f"integer {value} has no exact JSON number")
-            return value
-        case float():
-            return msgspec.Raw(_number(value).encode())
-        case msgspec.Raw():
-            return value
-        case list() | tuple():
-            return [_canonical_value(item) for item in value]
-        case Mapping():
-            keys = sorted(value, key=_utf16_order)
-            return {key: _canonical_value(value[key]) for key in keys}
+        return [item if type(item) in _ATOMS else _plain(item) for item in value]
+    if isinstance(value, dict | Mapping):
+        return {key: _plain(value[key]) for key in _ordered(value)}
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    """Spell a number, and a text of a subclass, plainly."""
+    if isinstance(value, int):
+        if not -_SAFE_INTEGER <= value <= _SAFE_INTEGER:
+            raise ValueError(f"an integer of {value.bit_length()} bits has no exact JSON number")
+        return int(value)
+    if isinstance(value, float):
+        return msgspec.Raw(_number(float(value)).encode())
+    if isinstance(value, str):
+        return str.__str__(value)
     raise ValueError(f"{type(value).__name__} is not JSON")
 
 
+def _ordered(keys: Mapping[Any, Any]) -> list[str]:
+    """Sort keys by their UTF-16 code units, as ECMAScript does; ASCII keys need no encoding."""
+    try:
+        plain = "".join(keys).isascii()
+    except TypeError as error:
+        raise ValueError("the keys of a JSON object must be strings") from error
+    return sorted(keys) if plain else sorted(keys, key=_utf16_order)
+
+
 def _utf16_order(key: str) -> bytes:
-    if not isinstance(key, str):
-        raise ValueError(f"a JSON key must be a string, not {type(key).__name__}")
     return key.encode("utf-16-be")
 
 
@@ -147,8 +169,7 @@ def parse_json(data: bytes | memoryview, what: str) -> Any:
     """
     data = bytes(data)
     try:
-        value = msgspec.json.decode(data)
-        again = canonical(value)
+        value, again = _parsed_whole(data) if _is_unusual(data) else _parsed_fast(data)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Corrupt(f"{what} is not canonical JSON: {error!s:.200}") from error
     if again != data:
@@ -157,6 +178,38 @@ def parse_json(data: bytes | memoryview, what: str) -> Any:
             "white space or another spelling of a number."
         )
     return value
+
+
+def _is_unusual(data: bytes) -> bool:
+    """Tell whether a document may hold long integers or characters beyond U+FFFF."""
+    return bool(_LONG.search(data)) or not (data.isascii() or not _ASTRAL.search(data))
+
+
+def _parsed_fast(data: bytes) -> tuple[Any, bytes]:
+    """Return the value and its canonical bytes without a step of Python per value.
+
+    The plain encoder agrees with RFC 8785 but for the spelling of floats, which the hook keeps as
+    texts, and for what ``_is_unusual`` tells.
+    """
+    floats: list[str] = []
+
+    def spelled(text: str) -> msgspec.Raw:
+        floats.append(text)
+        return msgspec.Raw(_number(float(text)).encode())
+
+    value = msgspec.json.Decoder(float_hook=spelled).decode(data)
+    again = msgspec.json.encode(value, order="sorted")
+    return (msgspec.json.decode(data) if floats else value), again
+
+
+def _parsed_whole(data: bytes) -> tuple[Any, bytes]:
+    value = json.loads(data, parse_int=_exact)
+    return value, canonical(value)
+
+
+def _exact(text: str) -> float:
+    """Read an integer; beyond 2^53 it is a float that ECMAScript spells without an exponent."""
+    return int(text) if len(text) < 16 or abs(int(text)) <= _SAFE_INTEGER else float(text)
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +249,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         """Return the document's canonical bytes; fields at their default None are left out."""
         fields = msgspec.to_builtins(self)
         extra = fields.pop("extra")
-        return canonical({k: v for k, v in {**extra, **fields}.items() if v is not None})
+        return canonical({**extra, **{k: v for k, v in fields.items() if v is not None}})
 
 
 class TensorEntry(msgspec.Struct, frozen=True, kw_only=True):
