@@ -6,16 +6,17 @@ import datetime as dt
 import difflib
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from holdfast.catalogue.base import Log
-from holdfast.catalogue.history import History, VersionInfo, fold, kept_because
-from holdfast.catalogue.index import Index
+from holdfast.catalogue.history import AliasState, History, VersionInfo, fold, kept_because, whole
+from holdfast.catalogue.index import Index, NameRow
 from holdfast.catalogue.names import check_alias, check_name
-from holdfast.errors import Conflict, NotFound, UsageError
+from holdfast.errors import Conflict, Corrupt, NotFound, UsageError
 from holdfast.record import Digest, LogEntry
 
 __all__ = ["Catalogue", "ModelInfo"]
@@ -37,7 +38,7 @@ class ModelInfo(NamedTuple):
 
     name: str
     newest: int | None
-    count: int
+    count: int  # type: ignore[assignment]  # the word fits better than tuple.count does
     aliases: tuple[str, ...]
     changed: str
     last_seq: int
@@ -69,20 +70,26 @@ class Catalogue:
         return [self._model(name) for name in self._log.names()]
 
     def _model(self, name: str) -> ModelInfo:
-        with self._index.on(name) as base:
+        def look(base: sqlite3.Connection) -> ModelInfo:
             row = self._index.row(base, name)
             count, newest = base.execute(
                 "SELECT COUNT(*), MAX(number) FROM versions WHERE name=? AND NOT forgotten", (name,)
             ).fetchone()
             aliases = tuple(self._index.aliases(base, name))
-        changed, seq = (row.changed, row.seq) if row is not None else ("", 0)
-        return ModelInfo(name, newest, count, aliases, changed, seq)
+            changed, seq = (row.changed, row.seq) if row is not None else ("", 0)
+            return ModelInfo(name, newest, count, aliases, changed, seq)
+
+        return self._index.ask(name, look)
 
     def versions(self, name: str) -> list[VersionInfo]:
         """Return a name's versions that are not forgotten, oldest first; raises ``NotFound``."""
         self._require(name)
-        with self._index.on(name) as base:
-            return list(self._index.versions(base, name, "NOT forgotten"))
+        return self._where(name, "NOT forgotten")
+
+    def _where(self, name: str, condition: str, *values: Any) -> list[VersionInfo]:
+        return self._index.ask(
+            name, lambda base: list(self._index.versions(base, name, condition, *values))
+        )
 
     def resolve(self, name: str, selector: int | str | None) -> VersionInfo:
         """Return the version a selector means.
@@ -96,36 +103,29 @@ class Catalogue:
             NotFound: Nothing is meant; the message lists what is near.
             UsageError: A digest's digits fit several contents.
         """
-        with self._index.on(name) as base:
-
-            def where(condition: str, *values: Any) -> list[VersionInfo]:
-                return list(self._index.versions(base, name, condition, *values))
-
-            if selector is None:
-                found = where(
-                    "number=(SELECT MAX(number) FROM versions WHERE name=? AND NOT forgotten)", name
-                )
-            elif isinstance(selector, int):
-                found = where("number=?", selector)
-            elif selector.startswith("sha256:"):
-                found = self._by_digest(where, name, selector)
-            else:
-                state = self._index.aliases(base, name).get(selector)
-                found = [] if state is None else where("number=?", state.version)
+        if selector is None:
+            newest = "SELECT MAX(number) FROM versions WHERE name=? AND NOT forgotten"
+            found = self._where(name, f"number=({newest})", name)
+        elif isinstance(selector, int):
+            found = self._where(name, "number=?", selector)
+        elif selector.startswith("sha256:"):
+            found = self._by_digest(name, selector)
+        else:
+            named = "SELECT version FROM aliases WHERE name=? AND alias=?"
+            found = self._where(name, f"number=({named})", name, selector)
         if not found or found[0].forgotten:
             raise self._not_found(name, selector, forgotten=bool(found))
         return found[0]
 
-    def _by_digest(
-        self, where: Callable[..., list[VersionInfo]], name: str, prefix: str
-    ) -> list[VersionInfo]:
+    def _by_digest(self, name: str, prefix: str) -> list[VersionInfo]:
         if not _PREFIX.fullmatch(prefix):
             raise UsageError(
                 f"{prefix!r:.90} is not sha256: and 4 to 64 hexadecimal digits.",
                 hint=f"hold ls {name} --json",
             )
         end = prefix + "g"  # sorts after every hexadecimal digit
-        found = where(
+        found = self._where(
+            name,
             "NOT forgotten AND (record BETWEEN ? AND ? OR content BETWEEN ? AND ?)",
             *(prefix, end, prefix, end),
         )
@@ -138,7 +138,7 @@ class Catalogue:
         return found[-1:]
 
     def _require(self, name: str) -> None:
-        if self._log.stamp(check_name(name), 1) is None:
+        if self._log.stamp(check_name(name), 1) is None and not self._log.newest(name):
             raise self._not_found(name, None, forgotten=False)
 
     def _not_found(self, name: str, selector: int | str | None, *, forgotten: bool) -> NotFound:
@@ -174,7 +174,7 @@ class Catalogue:
             UsageError: ``at`` is not a moment.
         """
         self._require(name)
-        return fold(name, self._log.read_from(name, 1), at=at)
+        return fold(name, whole(self._log, name), at=at)
 
     def check_chain(self, name: str) -> None:
         """Judge every entry of a name; raises ``Corrupt`` or ``NotFound``."""
@@ -182,13 +182,12 @@ class Catalogue:
 
     def by_content(self, name: str, content: str) -> list[VersionInfo]:
         """Return the versions with this content that are not forgotten, oldest first."""
-        with self._index.on(name) as base:
-            return list(self._index.versions(base, name, "content=? AND NOT forgotten", content))
+        return self._where(name, "content=? AND NOT forgotten", content)
 
     def live(self) -> Iterator[VersionInfo]:
         """Yield every version that is not forgotten, from the log itself, not the index."""
         for name in self._log.names():
-            for info in fold(name, self._log.read_from(name, 1)).versions.values():
+            for info in fold(name, whole(self._log, name)).versions.values():
                 if not info.forgotten:
                     yield info
 
@@ -204,7 +203,7 @@ class Catalogue:
         entry = self._append(check_name(name), "save", by, body)
         return self.resolve(name, int(entry.body["version"]))
 
-    def set_alias(  # noqa: PLR0913 - one value per field of the entry
+    def set_alias(
         self,
         name: str,
         alias: str,
@@ -229,11 +228,11 @@ class Catalogue:
             NotFound: No such version, or no such alias to remove.
         """
         check_alias(alias)
-        if to is not None:
-            self.resolve(name, to)
         before = self._alias(name, alias) if isinstance(replaced, _Unset) else replaced
 
         def body(_: int) -> Body:
+            if to is not None:
+                self.resolve(name, to)
             now = self._alias(name, alias)
             if now != before:
                 raise self._moved(name, alias, before)
@@ -242,13 +241,14 @@ class Catalogue:
         self._append(name, "alias", by, body)
 
     def _alias(self, name: str, alias: str) -> int | None:
-        with self._index.on(name) as base:
-            state = self._index.aliases(base, name).get(alias)
+        state = self._alias_state(name, alias)
         return None if state is None else state.version
 
+    def _alias_state(self, name: str, alias: str) -> AliasState | None:
+        return self._index.ask(name, lambda base: self._index.aliases(base, name).get(alias))
+
     def _moved(self, name: str, alias: str, before: int | None) -> Conflict:
-        with self._index.on(name) as base:
-            state = self._index.aliases(base, name).get(alias)
+        state = self._alias_state(name, alias)
         was = "nothing" if before is None else f"v{before}"
         now = (
             "it was removed"
@@ -265,9 +265,14 @@ class Catalogue:
         self, name: str, number: int, *, set_: Mapping[str, str], unset: Sequence[str], by: str
     ) -> None:
         """Set and remove tags of a version with one entry; raises ``NotFound``."""
-        self.resolve(name, number)
-        body = {"version": number, "set": dict(set_), "unset": list(unset)}
-        self._append(name, "tag", by, lambda _: body)
+        self._mark(name, "tag", number, by, {"set": dict(set_), "unset": list(unset)})
+
+    def _mark(self, name: str, kind: str, number: int, by: str, marks: Body) -> None:
+        def body(_: int) -> Body:
+            self.resolve(name, number)
+            return {"version": number, **marks}
+
+        self._append(name, kind, by, body)
 
     def pin(
         self,
@@ -279,15 +284,13 @@ class Catalogue:
         reason: str | None = None,
     ) -> None:
         """Hold a version, for ever or until a day; raises ``NotFound``."""
-        self.resolve(name, number)
-        body = {"version": number, "pinned": True, "until": until, "reason": reason}
-        self._append(name, "pin", by, lambda _: body)
+        marks = {"pinned": True, "until": until, "reason": reason}
+        self._mark(name, "pin", number, by, marks)
 
     def unpin(self, name: str, number: int, *, by: str, reason: str | None = None) -> None:
         """End the hold on a version; raises ``NotFound``."""
-        self.resolve(name, number)
-        body = {"version": number, "pinned": False, "until": None, "reason": reason}
-        self._append(name, "pin", by, lambda _: body)
+        marks = {"pinned": False, "until": None, "reason": reason}
+        self._mark(name, "pin", number, by, marks)
 
     def check_forget(self, name: str, numbers: Sequence[int]) -> None:
         """Raise ``UsageError`` when one of the versions has an alias or a hold."""
@@ -330,8 +333,8 @@ class Catalogue:
         """
         attempt = secrets.token_hex(16)
         for turn in range(1_000_000):
-            with self._index.on(name) as base:
-                row = self._index.row(base, name)
+            row = self._row(name)
+            act = body(0 if row is None else row.saved)  # before the time: holds end, never begin
             entry = LogEntry(
                 name=name,
                 seq=1 if row is None else row.seq + 1,
@@ -340,15 +343,51 @@ class Catalogue:
                 at=_now() if row is None else max(_now(), row.changed),
                 by=by,
                 kind=kind,
-                body=dict(body(0 if row is None else row.saved)),
+                body=dict(act),
             )
-            if self._log.append(name, entry.seq, entry.encode()):
-                return entry
-            stored = self._log.read(name, entry.seq)
-            if stored is not None and LogEntry.decode(stored).attempt == attempt:
-                return entry
+            data = self._judged(entry, row)
+            if data is not None:
+                if self._log.append(name, entry.seq, data):
+                    return entry
+                stored = self._log.read(name, entry.seq)
+                if stored is not None and LogEntry.decode(stored).attempt == attempt:
+                    return entry
             time.sleep(min(0.05, 0.001 * turn) * secrets.randbelow(1000) / 1000)
         raise Conflict(f"{name} changes faster than it can be written", hint=f"hold log {name}")
+
+    def _row(self, name: str) -> NameRow | None:
+        return self._index.ask(name, lambda base: self._index.row(base, name))
+
+    def _judged(self, entry: LogEntry, row: NameRow | None) -> bytes | None:
+        """Return an entry's bytes when the log would still be whole with it, None when it grew.
+
+        What is appended stays for ever, so an entry that no reader could fold must not get in.
+        """
+
+        def judge(base: sqlite3.Connection) -> tuple[bool, str | None]:
+            if self._index.row(base, entry.name) != row:
+                return True, None
+            return False, self._index.refusal(base, written)
+
+        try:
+            data = entry.encode()
+            written = LogEntry.decode(data)
+        except ValueError as error:
+            reason = error.message if isinstance(error, Corrupt) else str(error)
+            raise _not_written(entry, reason) from error
+        grown, refusal = self._index.ask(entry.name, judge)
+        if refusal is not None:
+            raise _not_written(entry, refusal)
+        return None if grown else data
+
+
+def _not_written(entry: LogEntry, reason: str) -> UsageError:
+    return UsageError(
+        f"Nothing was written to the log of {entry.name}, because no reader could accept it: "
+        f"{reason}.",
+        hint=f"hold log {entry.name}",
+        ref=entry.name,
+    )
 
 
 def _now() -> str:

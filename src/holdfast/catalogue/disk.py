@@ -80,7 +80,7 @@ class DiskLog:
         if not is_name(name):
             return None
         try:
-            found = os.stat(self._file(name, seq))
+            found = self._file(name, seq).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         return (found.st_ino, found.st_size, found.st_mtime_ns)

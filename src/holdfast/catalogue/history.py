@@ -8,10 +8,11 @@ forged or forked log is refused.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from holdfast.catalogue.base import Log
 from holdfast.catalogue.names import check_alias
 from holdfast.errors import Corrupt, HoldfastError, UsageError
 from holdfast.record import Digest, LogEntry, digest_of, parse_digest
@@ -24,6 +25,7 @@ __all__ = [
     "fold",
     "kept_because",
     "parse_moment",
+    "whole",
 ]
 
 
@@ -127,20 +129,24 @@ class History:
         Raises:
             Corrupt: It does not continue this history.
         """
-        entry = LogEntry.decode(data)
         try:
-            self._judge(entry)
-            _FOLDS[entry.kind](self, entry, entry.body)
-        except (KeyError, TypeError, ValueError, AttributeError, HoldfastError) as error:
-            reason = error.message if isinstance(error, HoldfastError) else "it is malformed"
-            raise Corrupt(
-                f"The log of {self.name} is damaged or forged at entry {self.seq + 1}: {reason}.",
-                hint=f"hold log {self.name}",
-                ref=self.name,
-            ) from error
+            entry = LogEntry.decode(data)
+            self.apply(entry)
+        except Corrupt as error:
+            raise _damaged(self.name, f"at entry {self.seq + 1}: {error.message}") from error
         self.entries.append(entry)
         self.seq, self.last, self.last_at = entry.seq, digest_of(data), entry.at
         return entry
+
+    def apply(self, entry: LogEntry) -> None:
+        """Judge an entry and fold its act; raises ``Corrupt`` with nothing but the reason."""
+        try:
+            self._judge(entry)
+            _FOLDS[entry.kind](self, entry, entry.body)
+        except HoldfastError as error:
+            raise Corrupt(error.message) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Corrupt("it is malformed") from error
 
     def _judge(self, entry: LogEntry) -> None:
         if entry.name != self.name:
@@ -186,10 +192,34 @@ def fold(name: str, raw: Iterable[bytes], *, at: str | dt.datetime | None = None
     limit = None if at is None else parse_moment(at)
     history = History(name)
     for data in raw:
-        if limit is not None and _moment(LogEntry.decode(data).at) > limit:  # type: ignore[operator]
+        if limit is not None and _after(data, limit):
             break
         history.add(data)
     return history
+
+
+def _after(data: bytes, limit: dt.datetime) -> bool:
+    moment = _moment(LogEntry.decode(data).at)
+    return moment is not None and moment > limit
+
+
+def whole(log: Log, name: str) -> Iterator[bytes]:
+    """Yield all entries of a name.
+
+    Raises:
+        Corrupt: One is missing before others that are there.
+    """
+    newest, seq = log.newest(name), 0
+    for data in log.read_from(name, 1):
+        yield data
+        seq += 1
+    if seq < newest:
+        raise _damaged(name, f"at entry {seq + 1}: it is missing, and entry {newest} is there")
+
+
+def _damaged(name: str, what: str) -> Corrupt:
+    message = f"The log of {name} is damaged or forged {what.rstrip('.')}."
+    return Corrupt(message, hint=f"hold log {name}", ref=name)
 
 
 def parse_moment(at: str | dt.date | dt.datetime) -> dt.datetime:
@@ -222,7 +252,7 @@ def _moment(text: str) -> dt.datetime | None:
 
 def _save(history: History, entry: LogEntry, body: Mapping[str, Any]) -> None:
     number = body["version"]
-    if number != history.count + 1:
+    if type(number) is not int or number != history.count + 1:
         raise Corrupt(f"it saves version {number!r:.20} after {history.count}")
     history.count = number
     history.versions[number] = VersionInfo(

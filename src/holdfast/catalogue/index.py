@@ -10,16 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from holdfast.catalogue.base import Log
-from holdfast.catalogue.history import AliasState, History, Pin, VersionInfo
-from holdfast.errors import HoldfastError
-from holdfast.record import Digest
+from holdfast.catalogue.history import AliasState, History, Pin, VersionInfo, whole
+from holdfast.errors import Corrupt, HoldfastError
+from holdfast.record import Digest, LogEntry
 
 __all__ = ["Index", "NameRow"]
+
+T = TypeVar("T")
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -64,63 +67,71 @@ class Index:
         self._path = path
         self._log = log
         self._base: sqlite3.Connection | None = None
+        self._lock = threading.RLock()
 
-    @contextlib.contextmanager
-    def on(self, name: str) -> Iterator[sqlite3.Connection]:
-        """Yield the database with ``name`` up to date; a broken database is replaced once.
+    def ask(self, name: str, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Answer a question with ``name`` up to date.
+
+        A database that fails is replaced by a new one, and that by one in memory, so a damaged
+        index or a full disk never stands in the way of reading.
 
         Raises:
             Corrupt: The log itself is damaged or forged.
         """
-        try:
-            base = self._database()
-            self._sync(base, name)
-        except sqlite3.Error:
-            base = self._database(replaced=True)
-            self._sync(base, name)
-        yield base
+        with self._lock:
+            for again, open_ in enumerate((self._database, self._replaced, self._in_memory)):
+                try:
+                    base = open_()
+                    self._sync(base, name)
+                    with _transaction(base, "DEFERRED"):
+                        return question(base)
+                except sqlite3.Error as error:
+                    if again == 2:
+                        raise HoldfastError(f"The index cannot be used: {error}.") from error
+            raise AssertionError  # pragma: no cover - the loop returns or raises
 
-    def _database(self, *, replaced: bool = False) -> sqlite3.Connection:
-        if replaced:
-            if self._base is not None:
-                self._base.close()
-            self._base = None
-            if self._path is not None:
-                with contextlib.suppress(OSError):
-                    self._path.unlink()
+    def _database(self) -> sqlite3.Connection:
         if self._base is None:
             try:
-                self._base = self._connect(self._path)
+                self._base = _connect(self._path)
             except (sqlite3.Error, OSError):
-                self._base = self._connect(None)
+                self._base = _connect(None)
         return self._base
 
-    @staticmethod
-    def _connect(path: Path | None) -> sqlite3.Connection:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        base = sqlite3.connect(
-            ":memory:" if path is None else path,
-            timeout=60.0,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        base.execute("PRAGMA journal_mode=WAL")
-        base.execute("PRAGMA synchronous=OFF")
-        if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            base.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT")
-        return base
+    def _replaced(self) -> sqlite3.Connection:
+        self._drop()
+        if self._path is not None:
+            # All three: a database must never meet the write-ahead log of another.
+            for suffix in ("-shm", "-wal", ""):
+                with contextlib.suppress(OSError):
+                    self._path.with_name(self._path.name + suffix).unlink()
+        return self._database()
+
+    def _in_memory(self) -> sqlite3.Connection:
+        self._drop()
+        self._base = _connect(None)
+        return self._base
+
+    def _drop(self) -> None:
+        if self._base is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._base.close()
+            self._base = None
 
     def _sync(self, base: sqlite3.Connection, name: str) -> None:
-        if self._fresh(self.row(base, name), name):
-            return
-        base.execute("BEGIN IMMEDIATE")
+        if not self._fresh(self.row(base, name), name):
+            with _transaction(base, "IMMEDIATE"):
+                self._fold(base, name)
+
+    def refusal(self, base: sqlite3.Connection, entry: LogEntry) -> str | None:
+        """Return why readers would refuse an entry after those folded, None when they would not."""
+        row = self.row(base, entry.name)
+        history = History(entry.name) if row is None else self._continued(base, entry.name, row)
         try:
-            self._fold(base, name)
-        except BaseException:
-            base.execute("ROLLBACK")
-            raise
-        base.execute("COMMIT")
+            history.apply(entry)
+        except Corrupt as error:
+            return error.message
+        return None
 
     def _fresh(self, row: NameRow | None, name: str) -> bool:
         if row is None:
@@ -134,19 +145,15 @@ class Index:
         if row is not None and _stamp(self._log.stamp(name, row.seq)) == row.stamp:
             history = self._continued(base, name, row)
             try:
-                self._add(history)
+                _add(history, self._log.read_from(name, history.seq + 1))
             except HoldfastError:  # the index may be what is wrong: judge the whole log
                 history = History(name)
         if history.seq == 0:
             for table in ("names", "versions", "aliases"):
                 base.execute(f"DELETE FROM {table} WHERE name=?", (name,))  # noqa: S608 - constants
-            self._add(history)
+            _add(history, whole(self._log, name))
         if history.entries:
             self._write(base, history)
-
-    def _add(self, history: History) -> None:
-        for data in self._log.read_from(history.name, history.seq + 1):
-            history.add(data)
 
     def _continued(self, base: sqlite3.Connection, name: str, row: NameRow) -> History:
         def fetch(number: int) -> VersionInfo | None:
@@ -221,6 +228,51 @@ class Index:
                 forgotten=bool(row[9]),
                 aliases=tuple(named.get(row[1], ())),
             )
+
+
+@contextlib.contextmanager
+def _transaction(base: sqlite3.Connection, kind: str) -> Iterator[None]:
+    base.execute(f"BEGIN {kind}")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # some failures have rolled back already
+            base.execute("ROLLBACK")
+        raise
+    base.execute("COMMIT")
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    base = sqlite3.connect(
+        ":memory:" if path is None else path,
+        timeout=60.0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        base.execute("PRAGMA journal_mode=WAL")
+        base.execute("PRAGMA synchronous=NORMAL")  # after a power cut old, but never mixed
+        if _layout(base) != _VERSION:
+            with _transaction(base, "IMMEDIATE"):
+                if _layout(base) != _VERSION:  # nobody else has made it meanwhile
+                    for statement in _SCHEMA.split(";"):
+                        base.execute(statement)
+                    base.execute(f"PRAGMA user_version={_VERSION}")
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def _layout(base: sqlite3.Connection) -> int:
+    return int(base.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _add(history: History, raw: Iterable[bytes]) -> None:
+    for data in raw:
+        history.add(data)
 
 
 def _version_row(info: VersionInfo) -> tuple[Any, ...]:
