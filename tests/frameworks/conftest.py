@@ -35,12 +35,12 @@ def torch_keeper():
         )
 
     def opened(payload, *, readonly=False):
-        return Opened(
-            structure=written(payload.structure),
-            tensors={name: view(d, readonly=readonly) for name, d in payload.tensors.items()},
-            files={},
-            facts=payload.facts,
-        )
+        tensors = {name: view(d, readonly=readonly) for name, d in payload.tensors.items()}
+        return forged(written(payload.structure), tensors, payload.facts)
+
+    def forged(structure, tensors, facts):
+        audit = codec.audit(structure, tensors, registry)
+        return Opened(structure=structure, audit=audit, tensors=tensors, files={}, facts=facts)
 
     def pack(model):
         return adapter.pack(model, registry)
@@ -54,4 +54,5 @@ def torch_keeper():
         roundtrip=lambda model, **options: unpack(pack(model), **options),
         registry=registry,
         opened=opened,
+        forged=forged,
     )

@@ -13,7 +13,7 @@ from holdfast import codec  # noqa: E402
 from holdfast.codec.tensors import TensorView  # noqa: E402
 from holdfast.errors import HoldfastError  # noqa: E402
 from holdfast.frameworks import torch as adapter  # noqa: E402
-from holdfast.frameworks.base import LoadOptions, Opened  # noqa: E402
+from holdfast.frameworks.base import LoadOptions  # noqa: E402
 from holdfast.record import Structure  # noqa: E402
 
 
@@ -69,9 +69,9 @@ def test_a_forged_structure_gives_a_clear_error_or_a_model(torch_keeper, name, d
         else:
             node[place] = data.draw(odd)
     structure = Structure(types=opened.structure.types, nodes=tuple(map(tuple, nodes)))
-    forged = Opened(structure=structure, tensors=opened.tensors, files={}, facts={})
     for into in (None, Tiny()):
         with suppress(HoldfastError):
+            forged = torch_keeper.forged(structure, opened.tensors, {})
             adapter.unpack(forged, torch_keeper.registry, LoadOptions(into=into))
 
 
@@ -81,8 +81,8 @@ def test_a_forged_structure_gives_a_clear_error_or_a_model(torch_keeper, name, d
 def test_a_forged_tensor_entry_gives_a_clear_error_or_a_tensor(torch_keeper, dtype, shape):
     opened = torch_keeper.opened(torch_keeper.pack({"w": torch.zeros(2, 3)}))
     view = TensorView(dtype, tuple(shape), opened.tensors["w"].data)
-    forged = Opened(structure=opened.structure, tensors={"w": view}, files={}, facts={})
     try:
+        forged = torch_keeper.forged(opened.structure, {"w": view}, {})
         loaded = adapter.unpack(forged, torch_keeper.registry, LoadOptions())
     except HoldfastError:
         return

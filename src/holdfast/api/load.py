@@ -100,7 +100,7 @@ def open_for(
     """
     opened = read.open_version(store.blobs, manifest, verify=verify, stamps=store.stamps)
     entries = {entry.name: entry for entry in opened.content.tensors}
-    codec.audit(opened.content.structure, entries, registry)
+    audit = codec.audit(opened.content.structure, entries, registry)
     opened.tensors.open_all()
     record = opened.record
     golden = None if record.golden is None else goldens.Golden.parse(record.golden)
@@ -109,6 +109,7 @@ def open_for(
         blob = memoryview(store.blobs.read(Digest(golden.blob)))
     parts = Opened(
         structure=opened.content.structure,
+        audit=audit,
         tensors=opened.tensors,
         files=opened.files,
         facts=record.environment,

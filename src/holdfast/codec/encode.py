@@ -158,6 +158,8 @@ class _Encoder:
             fields = spec.encode(obj)
         except Unsupported as error:
             raise _at(path, error) from error
+        if spec.fields is not None and not fields.keys() <= spec.fields:
+            raise _unknown_field(min(fields.keys() - spec.fields), spec, path)
         refs = {}
         for name, value in fields.items():
             hidden = name in spec.transparent
@@ -320,6 +322,15 @@ def _at(path: Path, error: Unsupported) -> Unsupported:
     placed = Unsupported(f"{path}: {error.message}", hint=error.hint, ref=str(path))
     placed.placed = True  # type: ignore[attr-defined]
     return placed
+
+
+def _unknown_field(name: str, spec: TypeSpec, path: Path) -> Unsupported:
+    return Unsupported(
+        f"{path}.{name} is an attribute that {spec.id} does not have in any release we know, so "
+        "it would not survive a load.",
+        hint=f"del {path}.{name}  # keep such facts with params= or note=",
+        ref=f"{path}.{name}",
+    )
 
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")

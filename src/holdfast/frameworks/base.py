@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from holdfast.codec.audit import Audit
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.record import Structure
@@ -37,9 +38,18 @@ class Payload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A version as read: bytes verified and structure audited, nothing built yet."""
+    """A version as read: bytes verified and structure audited, nothing built yet.
+
+    Attributes:
+        structure: The object graph.
+        audit: What ``codec.audit`` found of it.
+        tensors: Tensors by name.
+        files: Files kept whole, by relative path.
+        facts: The record's environment, with what ``Payload.facts`` added.
+    """
 
     structure: Structure
+    audit: Audit
     tensors: Mapping[str, TensorView]
     files: Mapping[str, memoryview]
     facts: Mapping[str, Any]

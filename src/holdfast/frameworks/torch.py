@@ -175,8 +175,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
 
 
 def _decode(opened: Opened, registry: Registry) -> Any:
-    audit = codec.audit(opened.structure, opened.tensors, registry)
-    return codec.decode(opened.structure, opened.tensors, registry, audit)
+    return codec.decode(opened.structure, opened.tensors, registry, opened.audit)
 
 
 def _bind(registry: Registry, builds: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> Registry:

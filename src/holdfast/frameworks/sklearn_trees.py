@@ -1,0 +1,375 @@
+"""Decision trees as columns over the whole forest, judged at once before any tree is built.
+
+scikit-learn walks a tree in compiled code without looking whether a child or a feature exists.
+So every forest's columns are checked here: each node but the root is the child of exactly one
+earlier node, features are within the width that inputs are checked against, depths are computed.
+Source of the columns: ``sklearn/tree/_tree.pyx``, ``NODE_DTYPE`` and ``Tree.__getstate__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from holdfast.codec.registry import TypeSpec
+from holdfast.errors import Corrupt
+from holdfast.plugins import import_extra
+
+__all__ = ["CHECKS", "ENCODERS", "TYPES"]
+
+_LEAF: Final = -1
+# Field of a node to the narrowest dtype that holds it in a file; wider ones where needed.
+_COLUMNS: Final = {
+    "left_child": np.int32,
+    "right_child": np.int32,
+    "feature": np.int32,
+    "threshold": np.float64,
+    "impurity": np.float64,
+    "n_node_samples": np.int32,
+    "weighted_n_node_samples": np.float64,
+    "missing_go_to_left": np.uint8,
+}
+_OPTIONAL: Final = frozenset({"missing_go_to_left"})  # scikit-learn 1.3 introduced it
+_TREE: Final = frozenset({"counts", "values", "n_features", "n_classes", *_COLUMNS})
+_KINDS: Final = {
+    f"sklearn.{name}": name
+    for name in (
+        "DecisionTreeClassifier",
+        "DecisionTreeRegressor",
+        "ExtraTreeClassifier",
+        "ExtraTreeRegressor",
+    )
+}
+_FORESTS: Final = tuple(
+    f"sklearn.{name}"
+    for name in (
+        "RandomForestClassifier",
+        "RandomForestRegressor",
+        "ExtraTreesClassifier",
+        "ExtraTreesRegressor",
+    )
+)
+
+
+class Trees:
+    """The fitted trees of one forest, on their way into a file."""
+
+    __slots__ = ("estimators",)
+
+    def __init__(self, estimators: Sequence[Any]) -> None:
+        self.estimators = estimators
+
+
+def _columns_of(trees: Sequence[Any]) -> dict[str, Any]:
+    """Return the nodes of all trees as one column per field."""
+    states = [tree.__getstate__() for tree in trees]
+    nodes = states[0]["nodes"] if len(states) == 1 else np.concatenate([s["nodes"] for s in states])
+    values = [state["values"] for state in states]
+    columns = {
+        name: _narrow(nodes[name], dtype)
+        for name, dtype in _COLUMNS.items()
+        if name in nodes.dtype.names
+    }
+    return {
+        **columns,
+        "counts": np.array([len(state["nodes"]) for state in states], dtype=np.int64),
+        "values": values[0] if len(values) == 1 else np.concatenate(values),
+        "n_features": int(trees[0].n_features),
+        "n_classes": np.array(trees[0].n_classes, dtype=np.int64),
+    }
+
+
+def _narrow(column: Any, dtype: Any) -> Any:
+    if np.dtype(dtype).kind == "i" and len(column):
+        bounds = np.iinfo(dtype)
+        if column.min() < bounds.min or column.max() > bounds.max:
+            return np.ascontiguousarray(column)
+    return column.astype(dtype)
+
+
+def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
+    """Judge the columns and build one compiled tree per count.
+
+    Raises:
+        Corrupt: A column contradicts another, or a node would lead out of its tree.
+    """
+    module = import_extra("sklearn.tree._tree", needed_for="a decision tree")
+    counts, width, classes = _sizes(fields)
+    total = int(counts.sum())
+    nodes = np.zeros(total, dtype=module.NODE_DTYPE)
+    for name in _COLUMNS:
+        column = fields.get(name)
+        if column is None and name in _OPTIONAL:
+            continue
+        _require_column(column, name, total)
+        if name in (nodes.dtype.names or ()):
+            nodes[name] = column
+        elif column.any():
+            raise Corrupt(f"this scikit-learn cannot honour the {name} of a tree")
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    depths = _judged_depths(nodes, starts, counts, width)
+    values = _values(fields["values"], total, classes)
+    trees = []
+    for start, end, depth in zip(starts.tolist(), ends.tolist(), depths, strict=True):
+        tree = module.Tree(width, classes, len(classes))
+        tree.__setstate__(
+            {
+                "max_depth": depth,
+                "node_count": end - start,
+                "nodes": nodes[start:end],
+                "values": values[start:end],
+            }
+        )
+        trees.append(tree)
+    return trees
+
+
+def _sizes(fields: Mapping[str, Any]) -> tuple[Any, int, Any]:
+    counts, width, classes = fields["counts"], fields["n_features"], fields["n_classes"]
+    whole = all(
+        type(part) is np.ndarray and part.ndim == 1 and part.dtype == np.int64
+        for part in (counts, classes)
+    )
+    if not whole or not len(counts) or not len(classes) or counts.min() < 1 or classes.min() < 1:
+        raise Corrupt("the trees of a forest have impossible sizes")
+    if counts.max() > 2**40 or classes.max() > 2**31 or type(width) is not int or width < 1:
+        raise Corrupt("the trees of a forest have impossible sizes")
+    return counts, width, np.ascontiguousarray(classes, dtype=np.intp)
+
+
+def _require_column(column: Any, name: str, total: int) -> None:
+    whole = name in _COLUMNS and np.dtype(_COLUMNS[name]).kind in "iu"
+    if (
+        type(column) is not np.ndarray
+        or column.shape != (total,)
+        or column.dtype.kind not in ("iu" if whole else "f")
+    ):
+        raise Corrupt(f"the column {name!r} of a forest has another length or type than its trees")
+
+
+def _values(values: Any, total: int, classes: Any) -> Any:
+    shape = (total, len(classes), int(classes.max()))
+    if type(values) is not np.ndarray or values.dtype != np.float64 or values.shape != shape:
+        raise Corrupt(f"the values of a forest are not numbers of the shape {shape}")
+    return np.ascontiguousarray(values)
+
+
+def _judged_depths(nodes: Any, starts: Any, counts: Any, width: int) -> list[int]:
+    """Prove that every tree is a tree, and return how deep each is.
+
+    Children come after their parents and every node but the roots is a child exactly once; by
+    induction each node is then reached from its root in exactly one way.
+    """
+    left, right = nodes["left_child"], nodes["right_child"]
+    leaf = left == _LEAF
+    if not np.array_equal(leaf, right == _LEAF):
+        raise Corrupt("a node of a tree has one child")
+    inner = np.flatnonzero(~leaf)
+    tree = np.repeat(np.arange(len(counts)), counts)
+    if len(inner):
+        features = nodes["feature"][inner]
+        if features.min() < 0 or features.max() >= width:
+            raise Corrupt("a node of a tree asks for a feature that the inputs do not have")
+    own = inner - starts[tree[inner]]
+    used = np.zeros(len(nodes), dtype=np.uint8)
+    children = []
+    for child in (left[inner], right[inner]):
+        if (child <= own).any() or (child >= counts[tree[inner]]).any():
+            raise Corrupt("a node of a tree has a child outside the nodes after it")
+        absolute = child + starts[tree[inner]]
+        if used[absolute].any():
+            raise Corrupt("a node of a tree is the child of two nodes")
+        used[absolute] = 1
+        children.append(absolute)
+    if len(np.unique(children[0])) + len(np.unique(children[1])) != 2 * len(inner):
+        raise Corrupt("a node of a tree is the child of two nodes")
+    if int(used.sum()) != len(nodes) - len(counts) or used[starts].any():
+        raise Corrupt("a node of a tree cannot be reached")
+    return _depths(children, inner, starts, tree)
+
+
+def _depths(children: Sequence[Any], inner: Any, starts: Any, tree: Any) -> list[int]:
+    """Return the depth of the deepest leaf per tree, level by level over the whole forest."""
+    below = np.full((2, len(tree)), -1, dtype=np.int64)
+    below[0, inner], below[1, inner] = children
+    depths = np.zeros(len(starts), dtype=np.int64)
+    level, depth = starts, 0
+    while True:
+        level = below[:, level].ravel()
+        level = level[level >= 0]
+        if not len(level):
+            return [int(value) for value in depths]
+        depth += 1
+        depths[tree[level]] = depth
+
+
+def _encode_trees(trees: Trees) -> dict[str, Any]:
+    """Return columns of nodes; and of each attribute, one value for all trees or a list."""
+    first = vars(trees.estimators[0])
+    shared: dict[str, Any] = {}
+    varying: dict[str, list[Any]] = {}
+    for name, value in first.items():
+        if name == "tree_":
+            continue
+        column = [vars(estimator)[name] for estimator in trees.estimators]
+        if all(_same(value, other) for other in column):
+            shared[name] = value
+        else:
+            varying[name] = column
+    return {
+        **_columns_of([estimator.tree_ for estimator in trees.estimators]),
+        "kind": f"sklearn.{type(trees.estimators[0]).__name__}",
+        "shared": shared,
+        "varying": varying,
+    }
+
+
+_SCALARS: Final = (int, float, str, bool, type(None), np.integer, np.floating)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Say whether two attribute values are surely interchangeable."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if type(one) is np.ndarray:
+        plain = one.dtype == other.dtype and one.dtype != object and one.shape == other.shape
+        return bool(plain and one.tobytes() == other.tobytes() and one.flags == other.flags)
+    return isinstance(one, _SCALARS) and repr(one) == repr(other)
+
+
+def _build_trees(fields: Mapping[str, Any]) -> list[Any]:
+    kind, shared, varying = fields["kind"], fields["shared"], fields["varying"]
+    if kind not in _KINDS or type(shared) is not dict or type(varying) is not dict:
+        raise Corrupt(f"the trees of a forest are of the unknown kind {kind!r:.60}")
+    trees = _built_trees(fields)
+    _require_attributes(kind, shared, varying, len(trees))
+    if shared.get("n_features_in_") != fields["n_features"]:
+        raise Corrupt("the trees of a forest check their inputs against another width")
+    module = import_extra("sklearn.tree", needed_for="a decision tree")
+    cls = getattr(module, _KINDS[kind])
+    estimators = []
+    for number, tree in enumerate(trees):
+        estimator = cls.__new__(cls)
+        own = {name: _own(value) if number else value for name, value in shared.items()}
+        own.update((name, column[number]) for name, column in varying.items())
+        own["tree_"] = tree
+        vars(estimator).update(own)
+        estimators.append(estimator)
+    return estimators
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if type(value) is np.ndarray else value
+
+
+def _require_attributes(
+    kind: str, shared: Mapping[str, Any], varying: Mapping[str, Any], count: int
+) -> None:
+    from holdfast.frameworks import sklearn
+
+    allowed = next(spec.fields for spec in sklearn.TYPES if spec.id == kind) or frozenset()
+    unknown = (shared.keys() | varying.keys()) - allowed | (shared.keys() & varying.keys())
+    if unknown or "tree_" in shared or "tree_" in varying:
+        raise Corrupt(f"the trees of a forest have impossible attributes {sorted(unknown)!r:.100}")
+    if any(type(column) is not list or len(column) != count for column in varying.values()):
+        raise Corrupt("an attribute of a forest's trees has another length than the forest")
+
+
+def _encode_forest(forest: Any) -> dict[str, Any]:
+    fields = dict(vars(forest))
+    estimators = fields.get("estimators_")
+    if type(estimators) is list and estimators and _alike(estimators):
+        fields["estimators_"] = Trees(estimators)
+    return fields
+
+
+def _alike(estimators: Sequence[Any]) -> bool:
+    """Say whether trees can share columns: same class, attributes and sizes."""
+    first = estimators[0]
+    if f"sklearn.{type(first).__name__}" not in _KINDS or not hasattr(first, "tree_"):
+        return False
+    shape = (first.tree_.n_features, first.tree_.n_classes.tolist())
+    return all(
+        type(estimator) is type(first)
+        and vars(estimator).keys() == vars(first).keys()
+        and (estimator.tree_.n_features, estimator.tree_.n_classes.tolist()) == shape
+        for estimator in estimators
+    )
+
+
+def _check_tree(fields: Mapping[str, Any]) -> None:
+    """Require that inputs are checked against the width the tree was judged for."""
+    if "tree_" not in fields:
+        return
+    width = fields.get("n_features_in_")
+    tree = fields["tree_"]
+    if (
+        tree.type_id != "sklearn.Tree"
+        or width is None
+        or type(width.value) is not int
+        or tree.fields["n_features"].value != width.value
+    ):
+        raise Corrupt("a decision tree checks its inputs against another width than its nodes")
+
+
+def _check_forest(fields: Mapping[str, Any]) -> None:
+    if "estimators_" not in fields:
+        return
+    width, trees = fields.get("n_features_in_"), fields["estimators_"]
+    if width is None or type(width.value) is not int:
+        raise Corrupt("a fitted forest has no number of features to check its inputs against")
+    if trees.type_id == "sklearn.Trees":
+        widths = {trees.fields["n_features"].value}
+    else:
+        widths = {_width_of(tree) for tree in trees.items}
+    if widths - {width.value}:
+        raise Corrupt("a forest checks its inputs against another width than its trees")
+
+
+def _width_of(tree: Any) -> Any:
+    known = tree.fields.get("n_features_in_")
+    return None if known is None else known.value
+
+
+def _tree_class() -> type:
+    kind: type = import_extra("sklearn.tree._tree", needed_for="a decision tree").Tree
+    return kind
+
+
+def _one_tree(fields: Mapping[str, Any]) -> Any:
+    trees = _built_trees(fields)
+    if len(trees) != 1:
+        raise Corrupt("a decision tree has the nodes of several")
+    return trees[0]
+
+
+ENCODERS: Final[dict[str, Callable[[Any], Any]]] = dict.fromkeys(_FORESTS, _encode_forest)
+CHECKS: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
+    **dict.fromkeys(_KINDS, _check_tree),
+    **dict.fromkeys(_FORESTS, _check_forest),
+}
+TYPES: Final = (
+    TypeSpec(
+        id="sklearn.Tree",
+        locate=_tree_class,
+        classes=("sklearn.tree._tree:Tree",),
+        encode=lambda tree: _columns_of([tree]),
+        build=_one_tree,
+        fields=_TREE,
+        required=_TREE - _OPTIONAL,
+    ),
+    TypeSpec(
+        id="sklearn.Trees",
+        locate=lambda: Trees,
+        classes=("holdfast.frameworks.sklearn_trees:Trees",),
+        encode=_encode_trees,
+        build=_build_trees,
+        fields=_TREE | {"kind", "shared", "varying"},
+        required=(_TREE | {"kind", "shared", "varying"}) - _OPTIONAL,
+    ),
+)
