@@ -104,6 +104,7 @@ class BlobStore(Protocol):
     ) -> int:
         """Delete blobs and return the bytes freed.
 
-        Blobs used within ``grace`` seconds stay. Each blob is first set aside, then ``still_needed`` is asked again; when it says yes, or
-        when the blob was freshened meanwhile, it is put back. An interrupted delete loses nothing.
+        Blobs used within ``grace`` seconds stay. Each blob is first set aside, then
+        ``still_needed`` is asked again; when it says yes, or when the blob was freshened
+        meanwhile, it is put back. An interrupted delete loses nothing.
         """

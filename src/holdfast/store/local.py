@@ -7,11 +7,13 @@ one step (``link(2)``) after its bytes are on disk and hashed; until then it is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import os
 import re
 import secrets
+import stat
 import threading
 import time
 import uuid
@@ -40,6 +42,8 @@ MARKER: Final = "store.json"
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _FRESH_SECONDS: Final = 600.0  # well under prune's grace of an hour, so a freshened blob is safe
 _STALE_SECONDS: Final = 86_400.0
+# What says that a blob itself is wrong; anything else (rights, descriptors) says nothing of it.
+_DAMAGE: Final = frozenset({errno.EINVAL, errno.EIO, errno.ELOOP, errno.ENXIO})
 _SETTLED_NS: Final = 2_000_000_000
 
 _README: Final = """\
@@ -110,6 +114,7 @@ class LocalStore:
         self._blobs = path / "blobs" / "sha256"
         self._tmp = path / "tmp"
         self._unflushed = threading.Event()
+        self._flushing = threading.Lock()
 
     @classmethod
     def create(cls, path: Path) -> LocalStore:
@@ -128,6 +133,7 @@ class LocalStore:
                 )
             for part in ("blobs/sha256", "log", "tmp"):
                 (path / part).mkdir(parents=True, exist_ok=True)
+            fsync_dir(path / "blobs")
             marker = canonical({"format": FORMAT, "id": uuid.uuid4().hex})
             for name, data in (("README.txt", _README.encode()), (MARKER, marker)):
                 tmp = path / "tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -185,14 +191,23 @@ class LocalStore:
                         f"wrote {digest}. Nothing became visible.",
                         hint="save again while nothing else changes the model",
                     )
-                with contextlib.suppress(FileExistsError):
-                    os.link(tmp, self._place(digest))
+                self._name(tmp, digest)
                 self._unflushed.set()
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     tmp.unlink()
-        self.freshen(digest)
         return digest
+
+    def _name(self, tmp: Path, digest: Digest) -> None:
+        """Give written bytes their name; one that exists must be fresh, or a prune may take it."""
+        while True:
+            try:
+                os.link(tmp, self._place(digest))
+            except FileExistsError:
+                if self.freshen(digest):
+                    return
+            else:
+                return
 
     def _written(self, tmp: Path, chunks: Callable[[], Iterable[Buffer]]) -> Digest:
         hasher, size = hashlib.sha256(), 0
@@ -211,22 +226,30 @@ class LocalStore:
 
     def flush(self) -> None:
         """Make the names of all blobs put so far durable."""
-        if self._unflushed.is_set():
-            self._unflushed.clear()
-            with mapped_os_errors(self.path, "saving"):
-                fsync_dir(self._blobs)
+        with self._flushing, mapped_os_errors(self.path, "saving"):
+            if self._unflushed.is_set():
+                self._unflushed.clear()
+                try:
+                    fsync_dir(self._blobs)
+                except OSError:
+                    self._unflushed.set()
+                    raise
 
     def freshen(self, digest: Digest) -> bool:
         """Mark a blob as in use now; False when it is not there."""
         place = self._place(digest)
-        try:
-            if time.time() - place.stat().st_mtime > _FRESH_SECONDS:
-                os.utime(place)
-        except FileNotFoundError:
-            return self._restore(digest)
-        except OSError as error:
-            raise HoldfastError(f"{place} cannot be touched: {error.strerror}") from error
-        return True
+        for again in (True, False):
+            try:
+                if time.time() - place.lstat().st_mtime > _FRESH_SECONDS:
+                    os.utime(place, follow_symlinks=False)
+            except FileNotFoundError:
+                if again and self._restore(digest):
+                    continue  # back from the trash, but as old as it was
+                return False
+            except OSError as error:
+                raise HoldfastError(f"{place} cannot be touched: {error.strerror}") from error
+            return True
+        raise AssertionError  # pragma: no cover - the loop returns or raises
 
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""
@@ -244,7 +267,7 @@ class LocalStore:
         place = self._place(digest)
         for again in (True, False):
             try:
-                return LocalReading(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                return LocalReading(_open_file(place))
             except FileNotFoundError as error:
                 if again and self._restore(digest):
                     continue
@@ -254,7 +277,8 @@ class LocalStore:
                     ref=digest,
                 ) from error
             except OSError as error:
-                raise Corrupt(
+                kind = Corrupt if error.errno in _DAMAGE else HoldfastError
+                raise kind(
                     f"{place} cannot be read: {error.strerror}.", hint=f"ls -l {place}", ref=digest
                 ) from error
         raise AssertionError  # pragma: no cover - the loop returns or raises
@@ -295,7 +319,7 @@ class LocalStore:
             )
             for digest in digests:
                 with contextlib.suppress(FileNotFoundError):
-                    os.rename(self._place(digest), self._trash(digest))
+                    self._place(digest).rename(self._trash(digest))
                     freed += self._dispose(digest, still_needed, grace)
             fsync_dir(self._blobs)
             self._sweep()
@@ -303,11 +327,14 @@ class LocalStore:
 
     def _dispose(self, digest: Digest, still_needed: Callable[[Digest], bool], grace: float) -> int:
         trash = self._trash(digest)
-        found = trash.stat()
-        if time.time() - found.st_mtime < grace or still_needed(digest):
-            self._restore(digest)
+        try:
+            found = trash.stat()
+            if time.time() - found.st_mtime < grace or still_needed(digest):
+                self._restore(digest)
+                return 0
+            trash.unlink()
+        except FileNotFoundError:  # a writer took it back
             return 0
-        trash.unlink()
         return found.st_size
 
     def drop_damaged(self, digest: Digest) -> bool:
@@ -317,7 +344,8 @@ class LocalStore:
         except NotFound:
             return True
         except Corrupt:
-            os.rename(self._place(digest), self._tmp / f"damaged-{digest_hex(digest)}")
+            with mapped_os_errors(self.path, "setting a damaged blob aside"):
+                self._place(digest).rename(self._tmp / f"damaged-{digest_hex(digest)}")
             return True
         return False
 
@@ -345,7 +373,7 @@ class LocalStore:
         except FileExistsError:
             pass
         except OSError:
-            return False
+            return self._place(digest).exists()  # somebody else may have been faster
         with contextlib.suppress(FileNotFoundError):
             self._trash(digest).unlink()
         return True
@@ -355,3 +383,12 @@ class LocalStore:
 
     def _trash(self, digest: Digest) -> Path:
         return self._tmp / f"trash-{digest_hex(parse_digest(digest))}"
+
+
+def _open_file(place: Path) -> int:
+    """Open a file that is one: a link is not followed, and a pipe is not waited for."""
+    fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a file")
+    return fd

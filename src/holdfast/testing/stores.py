@@ -304,6 +304,30 @@ class StoreConformance:
         assert freed == 3
         assert set(_stored(store)) == {freshened, again}
 
+    def test_a_blob_taken_back_from_a_delete_is_fresh(
+        self, store: BlobStore, age: Age | None
+    ) -> None:
+        """A writer that takes a blob back keeps it for as long as one who has just put it."""
+        if age is None:
+            pytest.skip("no age fixture")
+        by_put, by_freshen = _put(store, b"put"), _put(store, b"freshen")
+
+        def uses_it(digest: Digest) -> bool:
+            if digest == by_put:
+                _put(store, b"put", expect=digest)
+            else:
+                assert store.freshen(digest)
+            return False
+
+        for needed in (uses_it, _unneeded):
+            age(by_put, _LONG_AGO)
+            age(by_freshen, _LONG_AGO)
+            both = [by_put, by_freshen]
+            store.delete(both, still_needed=needed, grace=_LONG_AGO / 2)
+            if needed is uses_it:
+                assert store.delete(both, still_needed=_unneeded, grace=_LONG_AGO / 2) == 0
+        assert _stored(store) == {}
+
     def test_list_tells_when_a_blob_was_used(self, store: BlobStore, age: Age | None) -> None:
         """``modified`` follows age and ``freshen``."""
         if age is None:
