@@ -100,7 +100,7 @@ def test_reader_is_short_and_uses_only_what_it_says():
     code = block("python")
     imports = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
     assert imports == {"hashlib", "json", "pathlib", "safetensors"}
-    assert len([line for line in code.splitlines() if line.strip()]) <= 45
+    assert len([line for line in code.splitlines() if line.strip()]) <= 35
 
 
 def test_reader_returns_every_dtype_bit_for_bit(store, read):
