@@ -123,3 +123,12 @@ def test_commands_exist(page):
         known = {option for item in command.params for option in item.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
         assert used <= known, f"{named(page)}: hold {verb} has no {used - known}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/decisions/*.md")), ids=lambda p: p.stem)
+def test_decisions_are_short_and_whole(page):
+    text = page.read_text("utf-8")
+    assert text.startswith(f"# {page.stem[:4]}: ")
+    parts = re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE)
+    assert parts == ["Context", "Decision", "Consequences"]
+    assert len(text.split()) <= 250
