@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / "demo-store"
@@ -41,8 +42,8 @@ def main() -> None:
     if STORE.exists():
         shutil.rmtree(STORE)
 
-    title("Train on breast-cancer data (569 × 30) and keep two versions")
-    held_out = train_and_save()
+    title("Train on breast-cancer data (569 rows, 30 columns) and keep two versions")
+    models, train, held_out = train_and_save()
 
     title("What is there")
     hold("ls")
@@ -63,15 +64,13 @@ def main() -> None:
     hold("diff", "cancer@v1", "cancer@v2")
 
     title("Break it: flip one bit of one weight on disk")
-    piece, good = flip_a_bit("cancer@v1")
+    flip_a_bit("cancer@v1")
     hold("verify", "cancer@v1", expect=4)
     print('>>> holdfast.load("cancer@v1")')
     refused_load()
 
     title("Rescue it: the live model is saved again, and heals the store")
-    piece.chmod(0o644)
-    piece.write_bytes(good)
-    piece.chmod(0o444)
+    rescue(models["logistic"], train)
     hold("verify", "cancer@v1")
 
     title(f"Done in {time.perf_counter() - started:.0f} s. The store stays; go on with it:")
@@ -80,8 +79,13 @@ def main() -> None:
     print("  hold ls && hold show digits && hold stats")
 
 
-def train_and_save() -> Path:
-    """Fit three models, save them, and return a CSV of held-out rows in another column order."""
+def train_and_save() -> tuple[dict[str, Any], Any, Path]:
+    """Fit three models and save them.
+
+    Returns:
+        The models by kind, the rows they were trained on, and a CSV of held-out rows whose
+        columns are in another order.
+    """
     from sklearn.compose import ColumnTransformer
     from sklearn.datasets import load_breast_cancer, load_digits
     from sklearn.ensemble import RandomForestClassifier
@@ -108,7 +112,7 @@ def train_and_save() -> Path:
             model,
             "cancer",
             inputs=train,
-            labels=list(data.target_names),
+            labels=["malignant", "benign"],
             metrics={"auc": auc},
             params={"kind": kind},
         )
@@ -121,23 +125,32 @@ def train_and_save() -> Path:
 
     held_out = STORE / "held-out.csv"
     test.head(5)[list(reversed(test.columns))].to_csv(held_out, index=False)
-    return held_out
+    return candidates, train, held_out
 
 
-def flip_a_bit(ref: str) -> tuple[Path, bytes]:
-    """Damage the last blob of a version's tensors; return its path and its sound bytes."""
+def flip_a_bit(ref: str) -> None:
+    """Damage the last blob of a version's tensors on disk."""
     import holdfast
 
     version = holdfast.get(ref)
     digest = version.manifest.pieces[-1].digest
     piece = STORE / "blobs" / "sha256" / digest.removeprefix("sha256:")
-    good = piece.read_bytes()
-    bad = bytearray(good)
+    bad = bytearray(piece.read_bytes())
     bad[len(bad) // 2] ^= 1
     piece.chmod(0o644)
     piece.write_bytes(bad)
     print(f"flipped bit 0 of byte {len(bad) // 2} of {piece.relative_to(STORE)}")
-    return piece, good
+
+
+def rescue(model: Any, train: Any) -> None:
+    """Save the model that is still in memory; damaged blobs of the same content are rewritten."""
+    import holdfast
+
+    version = holdfast.save(
+        model, "cancer", inputs=train, labels=["malignant", "benign"], note="after disk damage"
+    )
+    print(f"saved {version.ref}: same content as {version.same_content_as}")
+    print(f"{version.healed} damaged blob was written anew")
 
 
 def refused_load() -> None:

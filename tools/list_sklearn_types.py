@@ -75,18 +75,20 @@ def recipes() -> list[Any]:
         *(kind(3, bootstrap=False) for kind in (*forests, *regressors)),
         *(kind(3, warm_start=True, class_weight="balanced") for kind in forests),
         *(kind() for kind in (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)),
-        *(kind() for kind in (Normalizer, LabelEncoder, LabelBinarizer, GaussianNB, MissingIndicator)),
+        *(kind() for kind in (Normalizer, LabelEncoder, LabelBinarizer)),
+        *(kind() for kind in (GaussianNB, MissingIndicator)),
         *(kind() for kind in (LinearRegression, Lasso, ElasticNet, DummyClassifier)),
         LinearRegression(positive=True),
         DummyRegressor(),
-        *(PCA(3, svd_solver=solver) for solver in ("full", "randomized", "arpack", "covariance_eigh")),
+        *(PCA(3, svd_solver=s) for s in ("full", "randomized", "arpack", "covariance_eigh")),
         PCA("mle"),
         TruncatedSVD(3),
         *(LogisticRegression(solver=solver) for solver in ("lbfgs", "saga", "liblinear")),
         LogisticRegression(l1_ratio=0.5, solver="saga", class_weight="balanced"),
         *(Ridge(solver=solver) for solver in ("auto", "sag", "lsqr")),
         *(RidgeClassifier(solver=solver) for solver in ("auto", "sag")),
-        *(SimpleImputer(strategy=s, add_indicator=True) for s in ("mean", "most_frequent", "constant")),
+        *(SimpleImputer(strategy=s, add_indicator=True) for s in ("mean", "constant")),
+        SimpleImputer(strategy="most_frequent"),
         OneHotEncoder(drop="first"),
         OneHotEncoder(min_frequency=5, handle_unknown="ignore"),
         OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, min_frequency=5),
@@ -124,7 +126,8 @@ def main() -> None:
         entry = table.setdefault(f"sklearn.{kind.__name__}", {"classes": [], "fields": []})
         name = f"{kind.__module__}:{kind.__qualname__}"
         entry["classes"] = sorted({*entry["classes"], name})
-        entry["fields"] = sorted({*entry["fields"], *COMMON, *attributes(estimator, features, target)})
+        seen = attributes(estimator, features, target)
+        entry["fields"] = sorted({*entry["fields"], *COMMON, *seen})
     TABLE.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
 
 

@@ -72,7 +72,7 @@ class Diff:
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield (part, what changed) in reading order."""
         if self.tensors or self.tensor_count:
-            yield "tensors", f"{len(self.tensors)} of {self.tensor_count} tensors changed"
+            yield "tensors", self._tensor_words()
         for name, what in self.tensors.items():
             yield f"  {name}", what
         if self.structure:
@@ -84,12 +84,21 @@ class Diff:
                 yield f"{title}.{name}", _step(old, new)
         yield "golden", self.golden.words
 
+    def _tensor_words(self) -> str:
+        """Say how many tensors changed of how many, and how many came and went."""
+        came = sum(what == "added" for what in self.tensors.values())
+        went = sum(what == "removed" for what in self.tensors.values())
+        words = f"{len(self.tensors) - came - went} of {self.tensor_count} tensors changed"
+        return words + (f", {came} added" if came else "") + (f", {went} removed" if went else "")
+
     def document(self) -> dict[str, Any]:
         """Return the same facts as JSON-like values."""
         return {**asdict(self), "golden": self.golden._asdict()}
 
     def __repr__(self) -> str:
-        rows = [f"  {part:<28} {what}" for part, what in self.lines()]
+        lines = list(self.lines())
+        width = min(48, max((len(part) for part, _ in lines), default=0))
+        rows = [f"  {part:<{width}}  {what}" for part, what in lines]
         return "\n".join([f"{self.before} -> {self.after}", *rows])
 
     def _repr_html_(self) -> str:
@@ -206,7 +215,8 @@ def _golden_move(old: Version, new: Version) -> GoldenMove:
     words = (
         f"{moved.reason}"
         if moved.reason
-        else f"{moved.differing} of {rows} golden rows moved, largest difference {moved.largest:.3g}"
+        else f"{moved.differing} of {rows} golden rows moved, "
+        f"largest difference {moved.largest:.3g}"
     )
     return GoldenMove(True, rows, moved.differing, moved.largest, words)  # noqa: FBT003
 

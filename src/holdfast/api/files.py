@@ -51,7 +51,7 @@ def model_from_file(path: Path) -> Any:
         return OnnxFile(path.read_bytes())
     raise Unsupported(
         f"{path} is {kind}; this release saves safetensors, npz and ONNX files.",
-        hint=f'python -c "import holdfast; help(holdfast.save)"  # save the object behind {path.name}',
+        hint='python -c "import holdfast; help(holdfast.save)"  # save the live object instead',
         ref=str(path),
     )
 

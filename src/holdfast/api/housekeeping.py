@@ -174,7 +174,7 @@ def _needed_or_refuse(store: Store) -> set[Digest]:
     except Corrupt as error:
         raise HoldfastError(
             f"Nothing was freed, because a visible version is damaged: {error.message}",
-            hint="hold verify",
+            hint="hold verify --no-replay",
         ) from error
 
 

@@ -82,9 +82,7 @@ def behaviour_of(adapter: Adapter, model: Any) -> goldens.Behaviour:
     )
 
 
-def open_for(
-    store: Store, manifest: Digest, registry: Registry, *, verify: str, ref: str | None = None
-) -> OpenVersion:
+def open_for(store: Store, manifest: Digest, registry: Registry, *, verify: str) -> OpenVersion:
     """Open a version for building: everything checked that can be checked without building.
 
     Args:
@@ -92,7 +90,6 @@ def open_for(
         manifest: Its manifest's digest.
         registry: The closed registry.
         verify: ``"auto"`` (hash unless a stamp stands for it), ``"always"`` or ``"never"``.
-        ref: The version, for messages.
 
     Raises:
         Corrupt: Bytes, documents or structure are not what was saved.
@@ -117,7 +114,7 @@ def open_for(
     return OpenVersion(opened.content, record, parts, golden, blob, opened.checked)
 
 
-def load_model(  # noqa: PLR0913 - the public face, DESIGN section 6
+def load_model(
     store: Store,
     manifest: Digest,
     *,
@@ -139,7 +136,7 @@ def load_model(  # noqa: PLR0913 - the public face, DESIGN section 6
                 hint=f"holdfast.load({ref!r})",
             )
     registry = frameworks.registry()
-    opened = open_for(store, manifest, registry, verify=verify, ref=ref)
+    opened = open_for(store, manifest, registry, verify=verify)
     adapter = frameworks.adapter_named(opened.content.framework)
     model = adapter.unpack(opened.parts, registry, options)
     loaded = _proven(store, opened, adapter, model, registry, ref=ref, replay=replay)

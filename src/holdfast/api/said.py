@@ -85,7 +85,7 @@ class Said:
         secrets.refuse_secrets(findings, frozenset(allowed))
 
 
-def plain(value: Any, place: str) -> Any:
+def plain(value: Any, place: str) -> Any:  # noqa: PLR0911 - one kind of value per line
     """Turn numpy scalars, tuples and paths into JSON values; refuse what JSON cannot hold.
 
     Raises:

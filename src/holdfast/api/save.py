@@ -7,7 +7,9 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from holdfast import frameworks
 from holdfast.api.files import model_from_file
@@ -22,7 +24,7 @@ from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name
 from holdfast.durable import mapped_os_errors
 from holdfast.environment import capture
-from holdfast.errors import Corrupt, EnvironmentMismatch, HoldfastError, NoSpace, NotFound
+from holdfast.errors import Corrupt, EnvironmentMismatch, NoSpace, NotFound, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Payload
 from holdfast.record import Content, Digest, FileEntry, Manifest, Record, digest_of
 from holdfast.trust import secrets
@@ -96,6 +98,15 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
         return _Saving(opened, name, said, allow_secrets).run(model, inputs, golden)
 
 
+class _Kept(NamedTuple):
+    """What is in the store, not yet visible: the manifest, and the blobs it does not name."""
+
+    written: write.Written
+    manifest: Manifest
+    manifest_id: Digest
+    others: tuple[Digest, ...]
+
+
 class _Saving:
     """One save: the steps in order, each leaving nothing visible if it fails."""
 
@@ -118,22 +129,30 @@ class _Saving:
         captured = goldens.capture(behaviour, inputs, self.registry, mode=mode)
         self._step("record golden outputs")
         described = self._signature(captured, inputs)
-        written, manifest, record = self._write(
-            adapter, model, payload, captured, described, parents
-        )
+        record = self._record(adapter, model, payload, captured, parents)
+        kept = self._write(adapter, payload, captured, described, record)
         self._step("hash and write")
-        proof = self._prove(adapter, manifest, captured, model)
+        healed = 0
+        try:
+            proof = self._prove(adapter, kept.manifest_id, captured, model)
+        except Corrupt:
+            healed = self._set_damaged_aside(kept)
+            if not healed:
+                raise
+            kept = self._write(adapter, payload, captured, described, record)
+            proof = self._prove(adapter, kept.manifest_id, captured, model)
         self._step("re-read and replay")
-        twins = self.store.catalogue.by_content(self.name, record.content)
-        info = self._commit(manifest, record)
+        twins = self.store.catalogue.by_content(self.name, kept.manifest.content)
+        info = self._commit(kept, record.author)
         self._step("register")
         return Version(
             self.store,
             info,
             proof=proof,
-            saved=written,
+            saved=kept.written,
             steps=self.steps,
             same_content_as=f"{self.name}@v{twins[-1].number}" if twins else None,
+            healed=healed,
         )
 
     def _step(self, name: str) -> None:
@@ -151,7 +170,7 @@ class _Saving:
             if node[0] in ("str", "strings")
             for part in (node[1] if isinstance(node[1], list | tuple) else [node[1]])
         ]
-        findings = secrets.find_secrets(texts, "model")
+        findings = list(secrets.find_secrets(texts, "model"))
         for name, content in payload.files.items():
             findings.extend(secrets.find_in_bytes(content, f"files[{name!r}]"))
         secrets.refuse_secrets(findings, self.allowed)
@@ -171,41 +190,17 @@ class _Saving:
             described["labels"] = self.said.labels
         return described
 
-    def _write(  # noqa: PLR0913 - one value per document
+    def _record(
         self,
         adapter: Adapter,
         model: Any,
         payload: Payload,
         captured: goldens.Captured | None,
-        described: dict[str, Any],
         parents: tuple[str, ...],
-    ) -> tuple[write.Written, Digest, Record]:
-        blobs = self.store.blobs
-        total = sum(data.nbytes for data in payload.tensors.values())
-        known = self._known()
-        if not known:  # nothing to share with, so all of it will be written
-            self._require_space(total)
-        with bytes_progress(f"saving {self.name}", total) as progress:
-            written = write.write_tensors(blobs, payload.tensors, known=known, progress=progress)
-        files = {**payload.files, **self.said.files}
-        if len(files) < len(payload.files) + len(self.said.files):
-            raise HoldfastError("files= names a file that the model itself needs; rename it.")
-        for content in files.values():
-            blobs.put(_once(content), expect=digest_of(content))
-        content = Content(
-            framework=adapter.ID,
-            structure=payload.structure,
-            tensors=written.entries,
-            files=tuple(
-                FileEntry(name=name, size=len(files[name]), digest=digest_of(files[name]))
-                for name in sorted(files)
-            ),
-            signature=described,
-        )
-        if captured is not None and captured.blob is not None:
-            blobs.put(_once(captured.blob))
-        record = Record(
-            content=write.write_document(blobs, content.encode()),
+    ) -> Record:
+        """Gather what is said of the version; its content is not known yet."""
+        return Record(
+            content="",
             created=capture.now(),
             author=capture.author(),
             environment={**capture.capture(adapter.requires(model)), **payload.facts},
@@ -219,12 +214,66 @@ class _Saving:
             license=self.said.license,
             source=capture.git_source(),
         )
+
+    def _write(
+        self,
+        adapter: Adapter,
+        payload: Payload,
+        captured: goldens.Captured | None,
+        described: dict[str, Any],
+        record: Record,
+    ) -> _Kept:
+        """Write blobs first, then the documents that name them, the manifest last."""
+        blobs = self.store.blobs
+        written = self._write_tensors(payload)
+        files = {**payload.files, **self.said.files}
+        if len(files) < len(payload.files) + len(self.said.files):
+            raise UsageError("files= names a file that the model itself needs; rename it.")
+        for data in files.values():
+            blobs.put(_once(data), expect=digest_of(data))
+        content = Content(
+            framework=adapter.ID,
+            structure=payload.structure,
+            tensors=written.entries,
+            files=tuple(
+                FileEntry(name=name, size=len(files[name]), digest=digest_of(files[name]))
+                for name in sorted(files)
+            ),
+            signature=described,
+        )
+        golden = [write.write_document(blobs, captured.blob)] if captured and captured.blob else []
+        content_id = write.write_document(blobs, content.encode())
+        record = msgspec.structs.replace(record, content=content_id)
         manifest = Manifest(
-            content=record.content,
+            content=content_id,
             record=write.write_document(blobs, record.encode()),
             pieces=written.pieces,
         )
-        return written, write.write_document(blobs, manifest.encode()), record
+        named = [*golden, *(Digest(entry.digest) for entry in content.files)]
+        return _Kept(
+            written, manifest, write.write_document(blobs, manifest.encode()), tuple(named)
+        )
+
+    def _write_tensors(self, payload: Payload) -> write.Written:
+        total = sum(data.nbytes for data in payload.tensors.values())
+        known = self._known()
+        if not known:  # nothing to share with, so all of it will be written
+            self._require_space(total)
+        with bytes_progress(f"saving {self.name}", total) as progress:
+            return write.write_tensors(
+                self.store.blobs, payload.tensors, known=known, progress=progress
+            )
+
+    def _set_damaged_aside(self, kept: _Kept) -> int:
+        """Take blobs whose bytes went bad out of the way, so they are written anew; count them."""
+        named = [
+            kept.manifest_id,
+            Digest(kept.manifest.content),
+            Digest(kept.manifest.record),
+            *(Digest(piece.digest) for piece in kept.manifest.pieces),
+            *kept.others,
+        ]
+        return sum(self.store.blobs.drop_damaged(digest) for digest in dict.fromkeys(named))
 
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.store.path).free
@@ -240,9 +289,9 @@ class _Saving:
         """Return the pieces of the newest version: what this one probably shares."""
         try:
             newest = self.store.catalogue.resolve(self.name, None)
-        except NotFound:
+            manifest = Manifest.decode(self.store.blobs.read(Digest(newest.manifest)))
+        except (NotFound, Corrupt):
             return frozenset()
-        manifest = Manifest.decode(self.store.blobs.read(Digest(newest.manifest)))
         return frozenset(Digest(piece.digest) for piece in manifest.pieces)
 
     def _prove(
@@ -271,19 +320,18 @@ class _Saving:
             raise mismatch(self.name, result, opened.record, at_save=True, steady=live.passed)
         return opened.level(result)
 
-    def _commit(self, manifest: Digest, record: Record) -> VersionInfo:
+    def _commit(self, kept: _Kept, author: str) -> VersionInfo:
         """Make the version visible: all blobs present and durable, then one log entry."""
-        self._require_blobs(manifest)
+        self._require_blobs(kept.manifest_id)
         self.store.blobs.flush()
-        record_id = Digest(Manifest.decode(self.store.blobs.read(manifest)).record)
         info = self.store.catalogue.add_version(
             self.name,
-            record=record_id,
-            content=Digest(record.content),
-            manifest=manifest,
-            by=record.author,
+            record=Digest(kept.manifest.record),
+            content=Digest(kept.manifest.content),
+            manifest=kept.manifest_id,
+            by=author,
         )
-        self._require_blobs(manifest)
+        self._require_blobs(kept.manifest_id)
         return info
 
     def _require_blobs(self, manifest: Digest) -> None:
@@ -294,7 +342,7 @@ class _Saving:
             raise Corrupt(
                 f"{len(missing)} blobs of {self.name} vanished while it was being saved; "
                 "was something deleting files in the store?",
-                hint="hold verify",
+                hint="hold verify --no-replay",
             )
 
 

@@ -36,6 +36,7 @@ class Version:
         saved: Bytes written by the save that made this object; None after ``get``.
         same_content_as: Reference of an earlier version with the same content, told by the save.
         steps: Seconds per step of that save.
+        healed: Blobs that had gone bad in the store and that this save wrote anew.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Version:
         saved: Written | None = None,
         steps: Mapping[str, float] | None = None,
         same_content_as: str | None = None,
+        healed: int = 0,
     ) -> None:
         self.store = store
         self.info = info
@@ -54,6 +56,7 @@ class Version:
         self.saved = saved
         self.steps = dict(steps or {})
         self.same_content_as = same_content_as
+        self.healed = healed
 
     @property
     def name(self) -> str:
@@ -185,6 +188,9 @@ class Version:
         return {title: text for title, text in facts.items() if text}
 
     def __repr__(self) -> str:
+        return f"<Version {self.ref} {self.info.at[:16]}Z {self.content_id[:15]}>"
+
+    def __str__(self) -> str:
         lines = [f"{title:<11} {text}" for title, text in self.facts().items()]
         return "\n".join([self.ref, *(f"  {line}" for line in lines)])
 

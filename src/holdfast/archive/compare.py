@@ -161,7 +161,8 @@ def _numbers(view: TensorView) -> np.ndarray[Any, Any]:
     bits = np.frombuffer(view.data, dtype="u1")
     if view.dtype == "F8_E5M2":  # the upper half of a float16
         return (bits.astype("<u2") << 8).view("<f2").reshape(view.shape)
-    return _e4m3()[bits].reshape(view.shape)
+    numbers: np.ndarray[Any, Any] = _e4m3()[bits].reshape(view.shape)
+    return numbers
 
 
 def _e4m3() -> np.ndarray[Any, Any]:

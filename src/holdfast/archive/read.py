@@ -85,7 +85,7 @@ class _Bytes:
             readings = [self._opened(stack, *item) for item in wanted]
             views = [reading.view() for reading in readings]
             if self._verify == "never":
-                return [_View(view, False) for view in views]
+                return [_View(view, hashed=False) for view in views]
             identities = [reading.identity() for reading in readings]
             stamped = self._stamped(identities)
             doubtful = [
@@ -95,7 +95,7 @@ class _Bytes:
             ]
             self._hash([(wanted[i], views[i]) for i in doubtful])
             self._remember(readings, [(wanted[i][0], i) for i in doubtful], identities)
-        return [_View(view, i in doubtful) for i, view in enumerate(views)]
+        return [_View(view, hashed=i in doubtful) for i, view in enumerate(views)]
 
     def _opened(self, stack: contextlib.ExitStack, digest: Digest, size: int, what: str) -> Reading:
         try:
@@ -280,17 +280,17 @@ def _check_content(content: Content) -> None:
         raise Corrupt("the content's tensors are not sorted by name, each once")
     for entry in content.tensors:
         parse_digest(entry.digest)
-    files = [entry.name for entry in content.files]
+    files = [file.name for file in content.files]
     if files != sorted(files) or len({name.casefold() for name in files}) != len(files):
         raise Corrupt("the content's files are not sorted by name, each once")
-    for entry in content.files:
-        parse_digest(entry.digest)
-        path = PurePosixPath(entry.name)
-        plain = entry.name.isprintable() and "\\" not in entry.name and ":" not in entry.name
-        if not plain or path.is_absolute() or ".." in path.parts or str(path) != entry.name:
-            raise Corrupt(f"{entry.name!r:.100} is not a relative file name")
-        if entry.size < 0:
-            raise Corrupt(f"the file {entry.name!r:.100} has a negative size")
+    for file in content.files:
+        parse_digest(file.digest)
+        path = PurePosixPath(file.name)
+        plain = file.name.isprintable() and "\\" not in file.name and ":" not in file.name
+        if not plain or path.is_absolute() or ".." in path.parts or str(path) != file.name:
+            raise Corrupt(f"{file.name!r:.100} is not a relative file name")
+        if file.size < 0:
+            raise Corrupt(f"the file {file.name!r:.100} has a negative size")
 
 
 def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:

@@ -100,7 +100,7 @@ def show(ref: str, out: Out, *, tensors: bool) -> None:
         return
     version = get(ref, store=out.store)
     document = inspect(version.ref, store=version.store)
-    lines = [clean(line) for line in repr(version).splitlines()]
+    lines = [clean(line) for line in str(version).splitlines()]
     size = human_bytes(version.size)
     lines.append(f"  {'size':<11} {size} in {len(document['tensors'])} tensors")
     for title in ("params", "source"):
@@ -126,7 +126,7 @@ def _signature_lines(signature: dict[str, Any]) -> list[str]:
 
 
 def _tensor_lines(tensors: dict[str, Any]) -> list[str]:
-    rows = [(name, t["dtype"], "×".join(map(str, t["shape"]))) for name, t in tensors.items()]
+    rows = [(name, t["dtype"], " x ".join(map(str, t["shape"]))) for name, t in tensors.items()]
     return table(("TENSOR", "DTYPE", "SHAPE"), rows) if rows else []
 
 

@@ -20,10 +20,12 @@ def promote(ref: str, alias: str, reason: str | None, out: Out) -> None:
     from holdfast.api.history import promote as move
 
     before = get(ref, store=out.store)
+    had = alias in before.store.catalogue.history(before.name).aliases
     version = move(ref, to=alias, reason=reason, store=before.store)
     document = {"ref": version.ref, "alias": alias}
     out.data(document, [f"{alias} = {version.ref}"], [version.ref])
-    out.talk(f"Undo: hold rollback {version.name} --alias {alias}")
+    if had:
+        out.talk(f"Undo: hold rollback {version.name} --alias {alias}")
 
 
 @click.command()

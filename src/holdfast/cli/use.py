@@ -59,8 +59,10 @@ def save(file: Path, out: Out, **given: Any) -> None:
     ]
     if twin is not None:
         lines.append(f"  same content as {twin}; nothing was copied")
+    if version.healed:
+        lines.append(f"  {version.healed} damaged blobs in the store were written anew")
     document = {
-        "ref": version.ref, "content_id": version.content_id, "record_id": version.record_id,
+        "healed": version.healed, "ref": version.ref, "content_id": version.content_id, "record_id": version.record_id,
         "size": version.size, "new_bytes": written, "proof": version.proof, "same_as": twin,
         "store": str(version.store.path),
     }  # fmt: skip

@@ -93,7 +93,7 @@ def methods(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's cont
     return ()
 
 
-def predict(model: Any, method: str, inputs: Any) -> Any:
+def predict(model: Any, method: str, inputs: Any) -> Any:  # noqa: ARG001 - the adapter's contract
     """Refuse: running the graph needs a runtime."""
     raise Unsupported(f"an ONNX model cannot be called here ({method})")
 

@@ -19,7 +19,7 @@ def _encode_one_hot(encoder: Any) -> dict[str, Any]:
 
 def _build_one_hot(locate: Callable[[], type], fields: Mapping[str, Any]) -> Any:
     """Build the encoder; its numbers become column indices of a sparse matrix, unchecked there."""
-    kind = locate()
+    kind: Any = locate()
     encoder = kind.__new__(kind)
     vars(encoder).update(fields)
     if "categories_" in fields:
@@ -41,7 +41,8 @@ def _judge_categories(fields: Mapping[str, Any]) -> None:
     rare = _columns(fields.get("_infrequent_indices"), count, needed=grouped)
     groups = _columns(fields.get("_default_to_infrequent_mappings"), count, needed=grouped)
     drops = _columns(fields.get("_drop_idx_after_grouping"), count, needed=False)
-    for size, rare_of, group_of, drop in zip(map(len, categories), rare, groups, drops, strict=True):
+    sizes = map(len, categories)
+    for size, rare_of, group_of, drop in zip(sizes, rare, groups, drops, strict=True):
         outputs = size
         if (rare_of is None) != (group_of is None):
             raise Corrupt("a OneHotEncoder groups a feature halfway")
@@ -66,7 +67,7 @@ def _columns(values: Any, count: int, *, needed: bool) -> list[Any]:
 def _indices(values: Any, *, below: int) -> Any:
     if type(values) is not np.ndarray or values.dtype.kind not in "iu" or values.ndim != 1:
         raise Corrupt("indices of a OneHotEncoder are not whole numbers")
-    if len(values) and not (0 <= values.min() and values.max() < below):
+    if len(values) and (values.min() < 0 or values.max() >= below):
         raise Corrupt("an index of a OneHotEncoder is out of range")
     return values
 

@@ -70,7 +70,7 @@ def _columns_of(trees: Sequence[Any]) -> dict[str, Any]:
     columns = {
         name: _narrow(nodes[name], dtype)
         for name, dtype in _COLUMNS.items()
-        if name in nodes.dtype.names
+        if name in (nodes.dtype.fields or {})
     }
     return {
         **columns,
@@ -104,9 +104,9 @@ def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
         if column is None and name in _OPTIONAL:
             continue
         _require_column(column, name, total)
-        if name in (nodes.dtype.names or ()):
+        if name in (nodes.dtype.fields or {}):
             nodes[name] = column
-        elif column.any():
+        elif np.any(column):
             raise Corrupt(f"this scikit-learn cannot honour the {name} of a tree")
     ends = np.cumsum(counts)
     starts = ends - counts

@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fw test-all check bench clean
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt tools/bootstrap.py
+	$(PYTHON) tools/bootstrap.py
+	@touch $(STAMP)
+
+setup: $(STAMP)  ## Make .venv with everything the other targets need
+
+demo: $(STAMP)  ## Keep, prove, promote, break and rescue real models, in under a minute
+	$(BIN)/python tools/demo.py
+
+test: $(STAMP)  ## The tests: light frameworks, no external server
+	$(BIN)/python -m pytest -m "not slow and not service"
+
+test-fw: $(STAMP)  ## One framework in a process of its own: make test-fw FW=torch
+	$(BIN)/python -m pytest tests/frameworks -k "test_$(FW)"
+
+test-all: $(STAMP)  ## All of it: slow tests, services, fuzzing
+	$(BIN)/python -m pytest
+	$(BIN)/python -m uv pip install --python $(BIN)/python --quiet -e ".[fuzz]"
+	$(BIN)/python tests/fuzz/fuzz_documents.py -atheris_runs=200000
+
+check: $(STAMP)  ## Lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## Print the ratio tables beside the peers
+	$(BIN)/python -m uv pip install --python $(BIN)/python --quiet -e ".[bench]"
+	for each in startup catalogue forest storage; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+
+clean:  ## Remove what the targets made, but for the demo's store
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,71 @@
+"""Every test has a cache of its own, no store in force, and no skip that nobody expects."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+EXPECTED_SKIPS = Path(__file__).parent / "tests" / "expected_skips.txt"
+
+
+@pytest.fixture(autouse=True)
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests from the user's store and caches, and from each other's."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("HOLDFAST_CACHE", str(home / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.delenv("HOLDFAST_STORE", raising=False)
+        yield
+
+
+class ExpectedSkips:
+    """Fails a run in which a test was skipped that the list does not permit.
+
+    A line of the list is ``pattern of the test's id : words that the reason contains``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        self.permitted = [
+            tuple(part.strip() for part in line.split(" : ", 1))
+            for line in lines
+            if line.strip() and not line.startswith("#")
+        ]
+        self.unexpected: list[str] = []
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(
+            fnmatch.fnmatchcase(report.nodeid, pattern) and words in reason
+            for pattern, words in self.permitted
+        ):
+            self.unexpected.append(f"{report.nodeid}: {reason}")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Look at one test's outcome."""
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Look at a module's outcome: a module can skip itself."""
+        self._note(report)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run when a skip was not expected."""
+        if self.unexpected and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say which skips were not expected."""
+        for line in self.unexpected:
+            terminalreporter.write_line(f"SKIP NOT IN tests/expected_skips.txt  {line}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the watch over skips."""
+    config.pluginmanager.register(ExpectedSkips(EXPECTED_SKIPS), "expected-skips")
