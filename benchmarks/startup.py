@@ -52,7 +52,10 @@ def main():
     hold = Path(sys.executable).with_name("hold")
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "HOLDFAST_STORE": f"{folder}/s", "HOLDFAST_CACHE": f"{folder}/c"}
-        code = "import holdfast, numpy\nfor i in range(20):\n holdfast.save({'a': numpy.arange(i+1)}, f'm{i}')"
+        code = (
+            "import holdfast, numpy\n"
+            "for i in range(20):\n holdfast.save({'a': numpy.arange(i+1)}, f'm{i}')"
+        )
         subprocess.run([sys.executable, "-c", code], check=True, env=env)
         rows.append(("hold ls (20 models)", wall([hold, "ls"], env)))
         rows.append(("hold log m1", wall([hold, "log", "m1"], env)))
@@ -64,7 +67,8 @@ def main():
         rows.append(("import mlflow", wall([sys.executable, "-c", "import mlflow"])))
         print(f"mlflow: {len(closure('mlflow'))} packages")
     for name, seconds in rows:
-        print(f"{name:<22} {seconds * 1e3:8.1f} ms   above bare python {(seconds - bare) * 1e3:8.1f} ms")
+        above = (seconds - bare) * 1e3
+        print(f"{name:<22} {seconds * 1e3:8.1f} ms   above bare python {above:8.1f} ms")
     packages = closure("holdfast-ml")
     print(f"holdfast-ml: {len(packages)} packages with itself: {', '.join(sorted(packages))}")
 

@@ -57,21 +57,22 @@ class HoldfastError(Exception):
         code: Stable machine-readable name of the error's kind.
         exit_code: Exit status of the command line for it.
         message: What happened and where, without the hint.
-        hint: One runnable next step, or None.
+        hint: One runnable next step; the class's usual one where the place knows no better.
         ref: The reference, path or digest it is about, or None.
     """
 
     code: ClassVar[str] = "failed"
     exit_code: ClassVar[int] = 1
+    usual_hint: ClassVar[str] = "hold --help"
 
     def __init__(self, message: str, *, hint: str | None = None, ref: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.ref = ref
 
     def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message}\nTry: {self.hint}"
+        return f"{self.message}\nTry: {self.hint}"
 
 
 class UsageError(HoldfastError, ValueError):
@@ -79,6 +80,7 @@ class UsageError(HoldfastError, ValueError):
 
     code = "usage"
     exit_code = 2
+    usual_hint = 'python -c "import holdfast; help(holdfast)"'
 
 
 class SignatureMismatch(UsageError):
@@ -98,6 +100,7 @@ class NotFound(HoldfastError, LookupError):
 
     code = "not_found"
     exit_code = 5
+    usual_hint = "hold ls"
 
 
 class NoStore(HoldfastError):
@@ -165,6 +168,7 @@ class Corrupt(VerificationError, ValueError):
     """Bytes, structure or history are damaged or forged."""
 
     code = "corrupt"
+    usual_hint = "hold verify --no-replay"
 
 
 class BehaviourMismatch(VerificationError):

@@ -42,7 +42,8 @@ def in_project(tmp_path, monkeypatch):
 def iris_model(home):
     data = load_iris(as_frame=True)
     model = LogisticRegression(max_iter=500).fit(data.data, data.target)
-    holdfast.save(model, "iris", inputs=data.data, metrics={"accuracy": 0.97}, labels=["a", "b", "c"])
+    labels = ["a", "b", "c"]
+    holdfast.save(model, "iris", inputs=data.data, metrics={"accuracy": 0.97}, labels=labels)
     return model, data.data
 
 

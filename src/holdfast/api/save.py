@@ -336,7 +336,9 @@ class _Saving:
 
     def _require_blobs(self, manifest: Digest) -> None:
         missing = [
-            d for d in read.blobs_of(self.store.blobs, manifest) if not self.store.blobs.has(d)
+            digest
+            for digest in read.blobs_of(self.store.blobs, manifest)
+            if not (self.store.blobs.freshen(digest) or self.store.blobs.has(digest))
         ]
         if missing:
             raise Corrupt(

@@ -39,7 +39,7 @@ class Version:
         healed: Blobs that had gone bad in the store and that this save wrote anew.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one save told, each under its name
         self,
         store: Store,
         info: VersionInfo,

@@ -7,10 +7,11 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import click
 
+from holdfast.cli.output import clean
 from holdfast.errors import HoldfastError
 
 __all__ = ["cli", "main"]
@@ -119,9 +120,10 @@ def _report(error: HoldfastError, *, debug: bool) -> int:
 
 
 def _fail(message: str, hint: str | None) -> None:
-    lines: list[Any] = [click.style(message, fg="red") if sys.stderr.isatty() else message]
-    lines.append(f"Try: {hint or 'hold --help'}")
-    for line in lines:
+    lines = [clean(line) for line in message.splitlines()]
+    if sys.stderr.isatty():
+        lines = [click.style(line, fg="red") for line in lines]
+    for line in (*lines, f"Try: {clean(hint or 'hold --help')}"):
         click.echo(line, err=True)
 
 

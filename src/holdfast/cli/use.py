@@ -62,7 +62,8 @@ def save(file: Path, out: Out, **given: Any) -> None:
     if version.healed:
         lines.append(f"  {version.healed} damaged blobs in the store were written anew")
     document = {
-        "healed": version.healed, "ref": version.ref, "content_id": version.content_id, "record_id": version.record_id,
+        "healed": version.healed,
+        "ref": version.ref, "content_id": version.content_id, "record_id": version.record_id,
         "size": version.size, "new_bytes": written, "proof": version.proof, "same_as": twin,
         "store": str(version.store.path),
     }  # fmt: skip
@@ -111,6 +112,8 @@ def verify(refs: tuple[str, ...], out: Out, *, no_replay: bool) -> None:
             found.append({"ref": ref, "error": error.code, "message": error.message})
         else:
             found.append({**good._asdict(), "ref": good.ref})
+    if failed and len(chosen) == 1 and not out.as_json:
+        raise failed[0]
     lines = [_verified_line(item) for item in found]
     out.data({"verified": found}, lines, [i["ref"] for i in found if "error" not in i])
     if not failed:

@@ -1,0 +1,1 @@
+"""What ran: versions, machine, commit, author."""

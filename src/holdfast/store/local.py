@@ -12,6 +12,7 @@ import hashlib
 import mmap
 import os
 import re
+import resource
 import secrets
 import stat
 import threading
@@ -40,6 +41,7 @@ __all__ = ["MARKER", "LocalReading", "LocalStore"]
 MARKER: Final = "store.json"
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
+_MOST_FILES: Final = 65_536
 _FRESH_SECONDS: Final = 600.0  # well under prune's grace of an hour, so a freshened blob is safe
 _STALE_SECONDS: Final = 86_400.0
 # What says that a blob itself is wrong; anything else (rights, descriptors) says nothing of it.
@@ -62,6 +64,22 @@ To move the store, move this folder. To delete it, delete this folder.
 """
 
 
+def _room_for_maps(wanted: int) -> int:
+    """Return up to which descriptor blobs are mapped, since each mapping keeps one.
+
+    Half of the process's limit is left to the caller. The soft limit is raised first, as far as
+    the hard one allows, which a model of many large tensors needs on macOS (256 by default).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if wanted > soft // 2 and soft != resource.RLIM_INFINITY:
+        most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+        if soft < most:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                soft = most
+    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft // 2
+
+
 class LocalReading:
     """An open blob file, mapped privately.
 
@@ -78,7 +96,22 @@ class LocalReading:
         """Return all bytes as a private copy-on-write mapping, writable without harm."""
         if self.size == 0:
             return memoryview(bytearray())
+        if self._fd > _room_for_maps(self._fd):
+            return self._copy()
         return memoryview(mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY))
+
+    def _copy(self) -> memoryview:
+        """Read the bytes into memory: a mapping would keep a descriptor, and they are few."""
+        data = bytearray(self.size)
+        with open(self._fd, "rb", buffering=0, closefd=False) as file:
+            file.seek(0)
+            view, done = memoryview(data), 0
+            while done < self.size:
+                count = file.readinto(view[done:])
+                if not count:
+                    raise Corrupt("a blob became shorter while it was being read")
+                done += count
+        return memoryview(data)
 
     def identity(self) -> tuple[int, ...] | None:
         """Return (device, inode, size, mtime_ns, ctime_ns), None when they prove nothing.
@@ -155,7 +188,9 @@ class LocalStore:
                 f"There is no store at {path}.", hint=f"hold init {path}", ref=str(path)
             ) from error
         except OSError as error:
-            raise HoldfastError(f"{path / MARKER} cannot be read: {error.strerror}") from error
+            raise HoldfastError(
+                f"{path / MARKER} cannot be read: {error.strerror}.", hint=f"ls -l {path / MARKER}"
+            ) from error
         match marker:
             case {"format": str(format_), "id": str(identifier)} if format_ == FORMAT:
                 return cls(path, identifier)
@@ -200,11 +235,15 @@ class LocalStore:
 
     def _name(self, tmp: Path, digest: Digest) -> None:
         """Give written bytes their name; one that exists must be fresh, or a prune may take it."""
+        place = self._place(digest)
         while True:
             try:
-                os.link(tmp, self._place(digest))
+                os.link(tmp, place)
             except FileExistsError:
                 if self.freshen(digest):
+                    return
+                if place.exists():  # another account's, so it cannot be touched: ours replaces it
+                    tmp.replace(place)
                     return
             else:
                 return
@@ -236,7 +275,7 @@ class LocalStore:
                     raise
 
     def freshen(self, digest: Digest) -> bool:
-        """Mark a blob as in use now; False when it is not there."""
+        """Mark a blob as in use now; False when it is not there or may not be touched."""
         place = self._place(digest)
         for again in (True, False):
             try:
@@ -246,8 +285,12 @@ class LocalStore:
                 if again and self._restore(digest):
                     continue  # back from the trash, but as old as it was
                 return False
+            except PermissionError:  # another account's blob; written anew it is as good
+                return False
             except OSError as error:
-                raise HoldfastError(f"{place} cannot be touched: {error.strerror}") from error
+                raise HoldfastError(
+                    f"{place} cannot be touched: {error.strerror}.", hint=f"ls -l {place}"
+                ) from error
             return True
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
@@ -273,7 +316,7 @@ class LocalStore:
                     continue
                 raise NotFound(
                     f"The blob {digest} is not in the store {self.path}.",
-                    hint="hold verify",
+                    hint="hold verify --no-replay",
                     ref=digest,
                 ) from error
             except OSError as error:
@@ -354,7 +397,7 @@ class LocalStore:
         return Corrupt(
             f"The bytes of {self._place(digest)} are not what was saved{what}: "
             "their SHA-256 is not the file's name.",
-            hint="hold verify",
+            hint="hold verify --no-replay",
             ref=digest,
         )
 

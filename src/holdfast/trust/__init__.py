@@ -1,0 +1,1 @@
+"""What may not be stored or opened: credentials and files that could run code."""

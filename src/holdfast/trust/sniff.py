@@ -17,8 +17,11 @@ _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 
 
 def sniff(path: Path) -> str:
-    """Return what a file is: ``safetensors``, ``npz``, ``npy``, ``onnx``, ``hdf5``, ``gguf`` or
-    ``an unknown kind of file``.
+    """Return the name of a file's format, or words for an unknown one.
+
+    Returns:
+        ``safetensors``, ``npz``, ``npy``, ``onnx``, ``hdf5``, ``gguf``, ``an unknown kind of
+        file`` or ``an unknown kind of zip archive``.
 
     Raises:
         UnsafeContent: It is a pickle or holds one, whatever its name; it was not opened.
