@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final, NamedTuple
+import sys
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
-from holdfast.codec.tensors import TensorData, TensorView
+from holdfast.codec.tensors import ITEMSIZE, TensorData, TensorView
 from holdfast.errors import Corrupt, Unsupported
 from holdfast.plugins import import_extra
 
-__all__ = ["Stored", "array_shape", "dtype_of", "dtype_text", "load_array", "store_array"]
+__all__ = ["NARROW", "Stored", "array_shape", "dtype_of", "dtype_text", "load_array", "store_array"]
 
 _PLAIN: Final = {
     "b1": "BOOL", "u1": "U8", "i1": "I8", "u2": "U16", "i2": "I16", "u4": "U32", "i4": "I32",
     "u8": "U64", "i8": "I64", "f2": "F16", "f4": "F32", "f8": "F64",
 }  # fmt: skip
 _NATIVE: Final = {tensor: np.dtype(f"<{code}") for code, tensor in _PLAIN.items()}
-_NARROW: Final = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
+NARROW: Final = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
 _PARTS: Final = {"c8": "F32", "c16": "F64"}
 _TIME: Final = re.compile(r"[<>][mM]8(\[([1-9][0-9]{0,9})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?")
 _TEXT: Final = re.compile(r"[<>|]([US])([0-9]{1,9})")
-_RAW: Final = re.compile(r"\|V([1-9][0-9]{0,9})")
+_RAW: Final = re.compile(r"\|V([0-9]{1,9})")
 _SIMPLE: Final = re.compile(r"[<>|=]?([biufc][0-9]{1,2})")
 
 
@@ -50,7 +51,7 @@ def dtype_text(dtype: np.dtype[Any]) -> Any:
     Raises:
         Unsupported: It holds objects or depends on the platform.
     """
-    if dtype.name in _NARROW and type(dtype.type(0)).__module__ == "ml_dtypes":
+    if dtype.name in NARROW and type(dtype.type(0)).__module__ == "ml_dtypes":
         return dtype.name
     if dtype.hasobject or dtype.kind in "gG" or dtype.char in "gGT":
         raise Unsupported(
@@ -79,14 +80,15 @@ def dtype_of(text: Any, depth: int = 0) -> np.dtype[Any]:
         MissingExtra: A narrow float needs the ml_dtypes package.
     """
     if isinstance(text, str):
-        if text in _NARROW:
+        if text in NARROW:
             module = import_extra("ml_dtypes", needed_for=f"an array of {text}")
-            return np.dtype(getattr(module, text))
+            narrow: np.dtype[Any] = np.dtype(getattr(module, text))
+            return narrow
         simple = _SIMPLE.fullmatch(text)
         if (simple and simple.group(1) in {*_PLAIN, *_PARTS}) or any(
             grammar.fullmatch(text) for grammar in (_TIME, _TEXT, _RAW)
         ):
-            return np.dtype(text)
+            return _parsed(text)
     elif isinstance(text, dict) and depth < 16:
         try:
             return _compound(text, depth)
@@ -97,12 +99,20 @@ def dtype_of(text: Any, depth: int = 0) -> np.dtype[Any]:
     raise Corrupt(f"unknown dtype {text!r:.60}")
 
 
+def _parsed(text: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(text)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Corrupt(f"unknown dtype {text!r:.60}") from error
+
+
 def _compound(text: dict[str, Any], depth: int) -> np.dtype[Any]:
     if text.keys() == {"base", "shape"}:
         shape = tuple(text["shape"])
         if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) > 2**31:
             raise Corrupt("a sub-array dtype has an impossible shape")
-        return np.dtype((dtype_of(text["base"], depth + 1), shape))
+        sized: np.dtype[Any] = np.dtype((dtype_of(text["base"], depth + 1), shape))
+        return sized
     if text.keys() != {"names", "formats", "offsets", "itemsize"}:
         raise Corrupt(f"a structured dtype has the keys {sorted(text)!r:.100}")
     spec = {**text, "formats": [dtype_of(item, depth + 1) for item in text["formats"]]}
@@ -114,7 +124,8 @@ def _compound(text: dict[str, Any], depth: int) -> np.dtype[Any]:
     ]
     if any(offset < 0 for offset in spec["offsets"]) or max(ends, default=0) > spec["itemsize"]:
         raise Corrupt("a structured dtype reaches beyond its own size")
-    return np.dtype(spec)
+    whole: np.dtype[Any] = np.dtype(cast("Any", spec))
+    return whole
 
 
 def _layout(dtype: np.dtype[Any]) -> tuple[str, tuple[int, ...]]:
@@ -124,8 +135,8 @@ def _layout(dtype: np.dtype[Any]) -> tuple[str, tuple[int, ...]]:
         return _PLAIN[code], ()
     if code in _PARTS:
         return _PARTS[code], (2,)
-    if dtype.name in _NARROW:
-        return _NARROW[dtype.name], ()
+    if dtype.name in NARROW:
+        return NARROW[dtype.name], ()
     if dtype.kind in "mM":
         return "I64", ()
     if dtype.kind == "U":
@@ -142,9 +153,7 @@ def store_array(array: np.ndarray[Any, Any]) -> Stored:
     text = dtype_text(array.dtype)
     tensor, extra = _layout(array.dtype)
     options: dict[str, Any] = {}
-    if text != _NATIVE[tensor].str and not (
-        text == "|b1" or (tensor in ("U8", "I8") and not extra)
-    ):
+    if tensor not in _NATIVE or text != _NATIVE[tensor].str:
         options["dtype"] = text
     if array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous:
         options["order"] = "F"
@@ -161,8 +170,12 @@ def _bytes(array: np.ndarray[Any, Any]) -> memoryview:
         array = clean
     elif array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.view(np.uint8)) if flat.size and flat.dtype.itemsize else memoryview(b"")
+    if array.nbytes == 0:
+        return memoryview(b"")
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    if array.dtype.kind == "b":
+        flat = (flat != 0).view(np.uint8)  # numpy counts on 0 and 1 alone, and so do readers
+    return flat.data
 
 
 def array_shape(tensor_dtype: str, tensor_shape: tuple[int, ...], options: dict[str, Any]) -> Any:
@@ -185,6 +198,27 @@ def array_shape(tensor_dtype: str, tensor_shape: tuple[int, ...], options: dict[
     return dtype, tuple(tensor_shape[:split])
 
 
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], order: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.ndarray(shape, dtype, order=order)
+    except (ValueError, OverflowError) as error:
+        raise Corrupt(f"no array has the shape {shape!r:.100}") from error
+
+
+def _check_values(array: np.ndarray[Any, Any]) -> None:
+    """Refuse bytes that numpy trusts blindly: booleans beyond 1, code points beyond Unicode."""
+    dtype = array.dtype
+    if dtype.fields is not None:
+        for name in dtype.names or ():
+            _check_values(array[name])
+    elif dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+        raise Corrupt("an array of booleans holds other bytes than 0 and 1")
+    elif dtype.kind == "U" and array.nbytes:
+        points = np.ascontiguousarray(array).reshape(-1).view(f"{dtype.byteorder}u4")
+        if points.max() > sys.maxunicode:
+            raise Corrupt("an array of texts holds characters beyond Unicode")
+
+
 def load_array(view: TensorView, options: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Build an array over the tensor's bytes, copying only where order or byte order needs it.
 
@@ -192,16 +226,16 @@ def load_array(view: TensorView, options: dict[str, Any]) -> np.ndarray[Any, Any
         Corrupt: Options, tensor dtype and shape contradict each other.
     """
     dtype, shape = array_shape(view.dtype, tuple(view.shape), options)
-    little = dtype if dtype.fields is not None else dtype.newbyteorder("<")
-    array: np.ndarray[Any, Any]
+    if len(view.data) != math.prod(view.shape) * ITEMSIZE[view.dtype]:
+        raise Corrupt(f"a tensor of {len(view.data)} bytes cannot have the shape {view.shape}")
+    order = options.get("order", "C")
     if len(view.data) == 0:
-        array = np.empty(shape, dtype)
+        array = _empty(shape, dtype, order)
     else:
+        little = dtype if dtype.fields is not None else dtype.newbyteorder("<")
         array = np.frombuffer(view.data, dtype=little).reshape(shape)
-        if little != dtype:
-            array = array.astype(dtype)
-    if options.get("order") == "F":
-        array = np.asfortranarray(array)
+        _check_values(array)
+        array = np.asarray(array, dtype=dtype, order=order)
     if options.get("readonly"):
         array.flags.writeable = False
     elif not array.flags.writeable:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from holdfast.codec.arrays import array_shape, dtype_of
-from holdfast.codec.nodes import BUILTINS, MAX_NODES, NUMPY_TYPES
+from holdfast.codec.arrays import NARROW, array_shape, dtype_of
+from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MAX_NODES, NUMPY_TYPES
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch
 from holdfast.record import Structure
@@ -20,7 +20,9 @@ _BIG: Final = re.compile(r"-?0x[1-9a-f][0-9a-f]*")
 _FLOAT: Final = re.compile(r"-?(inf|[0-9]+(\.[0-9]+)?(e[+-]?[0-9]{1,3})?)|nan")
 _HEX: Final = re.compile(r"([0-9a-f]{2})*")
 _MAX_TENSORS: Final = 200_000
-_MAX_OBJECT_ITEMS: Final = MAX_NODES
+_MAX_KEY_DEPTH: Final = 100
+_MAX_KEY_STEPS: Final = 4 * MAX_NODES
+_ENDLESS: Final = (_MAX_KEY_STEPS + 1, _MAX_KEY_DEPTH + 1)
 
 
 class TensorLike(Protocol):
@@ -156,6 +158,7 @@ class _Auditor:
         specs = self._specs()
         children = tuple(self._judged(index) for index in range(len(self.nodes)))
         self._nothing_hidden(children)
+        self._hashing_is_bounded(children)
         for index, node in enumerate(self.nodes):
             if node[0] == "object":
                 check = specs[node[1]].check
@@ -214,6 +217,43 @@ class _Auditor:
             raise Corrupt(f"tensor {min(hidden)!r:.100} belongs to nothing in the structure")
         if len(self.used_types) != len(self.types):
             raise Corrupt("a type id is listed but not used")
+
+    def _hashing_is_bounded(self, children: Sequence[tuple[int, ...]]) -> None:
+        """Refuse keys and members whose hash would recurse too deep or take too long.
+
+        Python hashes and compares nested tuples by recursion and visits a shared part each time
+        it is met, so a few nodes can ask for 2^n steps or for more stack than there is.
+        """
+        sizes: dict[int, tuple[int, int]] = {}
+        steps = 0
+        for node in self.nodes:
+            if node[0] not in ("set", "frozenset", "dict", "ordereddict"):
+                continue
+            for ref in node[1] if "set" in node[0] else node[1][::2]:
+                size, depth = self._unrolled(ref, children, sizes)
+                steps += size
+                if depth > _MAX_KEY_DEPTH or steps > _MAX_KEY_STEPS:
+                    raise Corrupt("a key or member is nested too deeply")
+
+    def _unrolled(
+        self, root: int, children: Sequence[tuple[int, ...]], sizes: dict[int, tuple[int, int]]
+    ) -> tuple[int, int]:
+        """Return size and depth of the tree that hashing ``root`` walks; memoised in ``sizes``."""
+        stack = [root]
+        while stack:
+            index = stack[-1]
+            below = children[index] if self.nodes[index][0] in IMMUTABLE else ()
+            waiting = [child for child in below if child not in sizes]
+            if index not in sizes and waiting:
+                sizes[index] = _ENDLESS  # stays so when it is met again below itself
+                stack += waiting
+                continue
+            stack.pop()
+            parts = [sizes[child] for child in below]
+            size = 1 + sum(part[0] for part in parts)
+            depth = 1 + max((part[1] for part in parts), default=0)
+            sizes[index] = (min(size, _ENDLESS[0]), min(depth, _ENDLESS[1]))
+        return sizes[root]
 
     def refs(self, refs: Any) -> bool:
         """Check a list of node references and note them."""
@@ -291,10 +331,16 @@ def _array(auditor: _Auditor, node: Sequence[Any]) -> bool:
 def _objects(auditor: _Auditor, node: Sequence[Any]) -> bool:
     _kind, shape, refs, options = node
     sizes = isinstance(shape, list | tuple) and all(type(n) is int and n >= 0 for n in shape)
+    known = (
+        options.keys() <= {"order", "readonly"}
+        and options.get("order", "F") == "F"
+        and options.get("readonly", True) is True
+    )
     return (
         sizes
+        and known
         and len(shape) <= 32
-        and options in ({}, {"order": "F"})
+        and math.prod(max(n, 1) for n in shape) <= MAX_NODES
         and auditor.refs(refs)
         and math.prod(shape) == len(refs)
     )
@@ -303,8 +349,11 @@ def _objects(auditor: _Auditor, node: Sequence[Any]) -> bool:
 def _scalar(_: _Auditor, node: Sequence[Any]) -> bool:
     _kind, text, data = node
     dtype = dtype_of(text)
-    hexadecimal = isinstance(data, str) and bool(_HEX.fullmatch(data))
-    return isinstance(text, str) and hexadecimal and len(data) == 2 * dtype.itemsize
+    if not isinstance(text, str) or not isinstance(data, str) or not _HEX.fullmatch(data):
+        return False
+    if dtype.kind == "U":
+        bytes.fromhex(data).decode("utf-32-le", "surrogatepass")
+    return (dtype.kind != "V" or text in NARROW) and len(data) == 2 * dtype.itemsize
 
 
 def _dtype(_: _Auditor, node: Sequence[Any]) -> bool:

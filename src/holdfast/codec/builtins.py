@@ -48,6 +48,12 @@ def _bit_generator(fields: Mapping[str, Any]) -> Any:
 def _encode_random_state(random: Any) -> dict[str, Any]:
     legacy = random.get_state(legacy=False)
     own = _state_of(random._bit_generator)  # noqa: SLF001 - numpy offers no public way to it
+    if legacy["has_gauss"] and own["bit_generator"] != "MT19937":
+        raise Unsupported(
+            "a RandomState over another generator than MT19937 holds a number drawn ahead, which "
+            "numpy lets nobody restore.",
+            hint="numpy.random.RandomState(seed)",
+        )
     return {**own, "has_gauss": int(legacy["has_gauss"]), "gauss": float(legacy["gauss"])}
 
 

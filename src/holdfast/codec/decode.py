@@ -164,7 +164,9 @@ class _Decoder:
                 _FILLERS[node[0]](self.values[index], node, self.values)
             else:
                 self.values[index] = _COMPOSERS[node[0]]([self.values[ref] for ref in node[1]])
-        except TypeError as error:
+        except (TypeError, ValueError, RecursionError) as error:
+            if isinstance(error, Corrupt):
+                raise
             raise Corrupt(f"node {index} ({node[0]}) cannot be built: {error!s:.100}") from error
 
 
@@ -182,10 +184,12 @@ def _built(spec: TypeSpec, fields: Mapping[str, Any]) -> Any:
 
 def _scalar(_: _Decoder, node: Sequence[Any]) -> Any:
     dtype = dtype_of(node[1])
-    little = dtype if dtype.kind == "V" else dtype.newbyteorder("<")
-    if dtype.itemsize == 0:
-        return dtype.type()
-    return np.frombuffer(bytes.fromhex(node[2]), dtype=little)[0]
+    data = bytes.fromhex(node[2])
+    if dtype.kind == "S":
+        return np.bytes_(data)  # an item of an array would lose its last zeros
+    if dtype.kind == "U":
+        return np.str_(data.decode("utf-32-le", "surrogatepass"))
+    return np.frombuffer(data, dtype=dtype.newbyteorder("<"))[0]
 
 
 def _tensor(decoder: _Decoder, name: str) -> TensorView:
@@ -245,6 +249,8 @@ def _fill_set(target: set[Any], node: Sequence[Any], values: Sequence[Any]) -> N
 def _fill_objects(target: np.ndarray[Any, Any], node: Sequence[Any], values: Sequence[Any]) -> None:
     for position, ref in zip(np.ndindex(*target.shape), node[2], strict=True):
         target[position] = values[ref]
+    if node[3].get("readonly"):
+        target.flags.writeable = False
 
 
 _FILLERS: Final[dict[str, Callable[[Any, Sequence[Any], Sequence[Any]], None]]] = {

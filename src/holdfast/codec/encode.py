@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -235,15 +236,36 @@ def _tuple(encoder: _Encoder, items: tuple[Any, ...], path: Path) -> Node:
 
 
 def _set(encoder: _Encoder, items: Any, path: Path) -> Node:
-    ordered = sorted(items, key=lambda item: (type(item).__name__, repr(item)))
+    ordered = sorted(items, key=lambda item: (type(item).__name__, _text(item)))
     refs = [encoder.ref(item, _item(path, i)) for i, item in enumerate(ordered)]
     return ("set" if type(items) is set else "frozenset", refs)
+
+
+def _text(key: Any) -> str:
+    """Return a key's text; of sets too it is the same in every process."""
+    try:
+        return _spelled(key)
+    except RecursionError as error:
+        raise Unsupported(
+            "a key or member is nested too deeply.", hint="use a text as the key instead"
+        ) from error
+
+
+def _spelled(key: Any) -> str:
+    if type(key) is tuple:
+        return f"({', '.join(map(_spelled, key))}{',' if len(key) == 1 else ''})"
+    if type(key) is frozenset:
+        return f"frozenset({{{', '.join(sorted(map(_spelled, key)))}}})"
+    if type(key) is int and not -_SAFE <= key <= _SAFE:
+        return hex(key)
+    return _ADDRESS.sub("", repr(key))
 
 
 def _dict(encoder: _Encoder, items: dict[Any, Any], path: Path) -> Node:
     refs = []
     for key, value in items.items():
-        step = Path(path, key if type(key) is str else repr(key)[:60], f"[{key!r:.60}]")
+        text = _text(key)[:60]
+        step = Path(path, key if type(key) is str else text, f"[{text}]")
         refs += [encoder.ref(key, step), encoder.ref(value, step)]
     return ("ordereddict" if type(items) is OrderedDict else "dict", refs)
 
@@ -252,7 +274,11 @@ def _array(encoder: _Encoder, array: np.ndarray[Any, Any], path: Path) -> Node:
     if array.dtype == object:
         flat = array.ravel(order="C").tolist()
         refs = [encoder.ref(item, _item(path, i)) for i, item in enumerate(flat)]
-        options = {"order": "F"} if array.ndim > 1 and not array.flags.c_contiguous else {}
+        options: dict[str, Any] = {}
+        if array.ndim > 1 and not array.flags.c_contiguous:
+            options["order"] = "F"
+        if not array.flags.writeable:
+            options["readonly"] = True
         return ("objects", list(array.shape), refs, options)
     stored = store_array(array)
     return ("array", encoder.tensor(stored.tensor, path), stored.options)
@@ -296,8 +322,12 @@ _VALUES: Final[dict[type, Callable[[_Encoder, Any, Path], Node]]] = {
 
 def _scalar(value: np.generic) -> Node:
     dtype = value.dtype
-    if dtype.fields is not None or dtype.kind == "V" and "float" not in dtype.name:
+    if dtype.fields is not None or (dtype.kind == "V" and "float" not in dtype.name):
         raise Unsupported("a structured numpy scalar cannot be kept.", hint="value.item()")
+    if isinstance(value, np.str_):
+        return ("scalar", f"<U{len(value)}", value.encode("utf-32-le", "surrogatepass").hex())
+    if isinstance(value, np.bytes_):
+        return ("scalar", f"|S{len(value)}", value.hex())
     data = np.asarray(value)
     if dtype.byteorder == ">":
         data = data.astype(dtype.newbyteorder("<"))
@@ -347,6 +377,9 @@ def _unsupported(obj: Any, path: Path) -> Unsupported:
     elif kind.__module__.partition(".")[0] in ("numpy", "scipy", "pandas", "sklearn", "torch"):
         message = f"{path} is a {where}, which this release cannot keep."
         hint = f"replace {path} by a plain value or array, or leave it out before saving"
+    elif kind.__module__.partition(".")[0] in sys.stdlib_module_names:
+        message = f"{path} is a {where}, which is not data that can be kept."
+        hint = f"replace {path} by a plain value, or leave it out before saving"
     else:
         message = f"{path} is a {where}, a class that is not registered."
         hint = f"holdfast.register({kind.__qualname__})  # before saving, and before loading"

@@ -44,7 +44,7 @@ def _column(values: Any, place: str) -> dict[str, Any]:
         }
     if name in _MASKED:
         mask = np.asarray(values.isna())
-        plain = values.fillna(0 if name != "boolean" else False)  # noqa: FBT003 - a fill value
+        plain = values.fillna(0 if name != "boolean" else False)
         data = plain.to_numpy(dtype=_MASKED_VALUES.get(name, name.lower()))
         return {"kind": "masked", "dtype": name, "values": np.array(data), "mask": np.array(mask)}
     if name.startswith("datetime64[") and getattr(dtype, "tz", None) is not None:
@@ -56,7 +56,7 @@ def _column(values: Any, place: str) -> dict[str, Any]:
         return {"kind": "zoned", "zone": str(dtype.tz), "values": np.array(data)}
     if isinstance(dtype, np.dtype) and dtype.kind in "biufcmM":
         return {"kind": "plain", "values": np.array(values.to_numpy(), dtype=dtype)}
-    if isinstance(dtype, np.dtype) and dtype == object:
+    if isinstance(dtype, np.dtype) and dtype.kind == "O":
         return {"kind": "object", "values": _texts(values.tolist(), place)}
     if name in ("str", "string"):
         missing = np.asarray(values.isna())
@@ -106,9 +106,14 @@ def _array(parts: Any) -> Any:
         case {"kind": "category", "codes": np.ndarray() as codes, "categories": categories,
               "ordered": bool(ordered)}:  # fmt: skip
             return pandas.Categorical.from_codes(
-                codes, categories=pandas.Index(_array(categories)), ordered=ordered
+                codes, categories=_index(_array(categories)), ordered=ordered
             )
     raise Corrupt("a pandas column's parts do not fit together")
+
+
+def _index(array: Any, name: Any = None) -> Any:
+    # The dtype is said because pandas 3 otherwise turns an object array of texts into ``str``.
+    return _pandas().Index(array, dtype=array.dtype, name=name)
 
 
 def _index_parts(index: Any, place: str) -> dict[str, Any]:
@@ -129,7 +134,7 @@ def _build_index(parts: Any) -> Any:
         case {"kind": "range", "bounds": [int(start), int(stop), int(step)], "name": name} if step:
             return pandas.RangeIndex(start, stop, step, name=name)
         case {"kind": "index", "values": values, "name": name}:
-            return pandas.Index(_array(values), name=name)
+            return _index(_array(values), name)
     raise Corrupt("a pandas index's parts do not fit together")
 
 
@@ -150,7 +155,8 @@ def _build_frame(fields: Mapping[str, Any]) -> Any:
     arrays = [_array(parts) for parts in fields["columns"]]
     if len(arrays) != len(names) or any(len(array) != len(index) for array in arrays):
         raise Corrupt("a pandas frame's columns, names and rows do not fit together")
-    frame = pandas.DataFrame(dict(enumerate(arrays)), index=index)
+    columns = [pandas.Series(array, index=index, dtype=array.dtype) for array in arrays]
+    frame = pandas.DataFrame(dict(enumerate(columns)), index=index)
     frame.columns = names
     return frame
 
@@ -165,7 +171,7 @@ def _encode_series(series: Any) -> dict[str, Any]:
 
 def _build_series(fields: Mapping[str, Any]) -> Any:
     index, values = _build_index(fields["index"]), _array(fields["values"])
-    return _pandas().Series(values, index=index, name=fields["name"])
+    return _pandas().Series(values, index=index, name=fields["name"], dtype=values.dtype)
 
 
 def _names(name: str, *modules: str) -> tuple[str, ...]:
@@ -178,7 +184,7 @@ _SERIES: Final = frozenset({"values", "index", "name"})
 TYPES: Final = (
     TypeSpec(
         id="pandas.DataFrame",
-        locate=lambda: _pandas().DataFrame,  # type: ignore[no-any-return]
+        locate=lambda: _pandas().DataFrame,
         classes=_names("DataFrame", "pandas", "pandas.core.frame"),
         encode=_encode_frame,
         build=_build_frame,
@@ -187,7 +193,7 @@ TYPES: Final = (
     ),
     TypeSpec(
         id="pandas.Series",
-        locate=lambda: _pandas().Series,  # type: ignore[no-any-return]
+        locate=lambda: _pandas().Series,
         classes=_names("Series", "pandas", "pandas.core.series"),
         encode=_encode_series,
         build=_build_series,

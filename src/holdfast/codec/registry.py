@@ -7,6 +7,7 @@ Nothing is ever imported or looked up by a string from a file.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ class TypeSpec:
     fields: frozenset[str] | None = None
     required: frozenset[str] = frozenset()
     transparent: frozenset[str] = frozenset()
-    identity: Callable[[Any], Hashable] = id
+    identity: Callable[[Any], Hashable] = builtins.id
 
 
 @dataclass(frozen=True, slots=True)

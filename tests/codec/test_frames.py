@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holdfast.codec import encode
+from holdfast.errors import Unsupported
+
+COLUMNS = {
+    "bool": [True, False, True],
+    "int8": np.array([1, -1, 127], "i1"),
+    "uint64": np.array([0, 1, 2**64 - 1], "u8"),
+    "float32": np.array([1.5, np.nan, -0.0], "f4"),
+    "complex128": [1j, 2, -0.0],
+    "objects": np.array(["a", None, 3], dtype=object),
+    "texts as objects": pd.Series(["a", "b", "c"], dtype=object),
+    "numbers as objects": pd.Series([1, 2, 3], dtype=object),
+    "str": pd.Series(["a", None, "\U0001f991"], dtype="str"),
+    "string": pd.Series(["a", pd.NA, ""], dtype="string"),
+    "Int64": pd.array([1, pd.NA, -(2**63)], dtype="Int64"),
+    "UInt8": pd.array([1, pd.NA, 255], dtype="UInt8"),
+    "Float32": pd.array([1.5, pd.NA, 0.1], dtype="Float32"),
+    "boolean": pd.array([True, pd.NA, False], dtype="boolean"),
+    "category": pd.Categorical(["b", None, "a"], categories=["b", "a", "z"], ordered=True),
+    "category of ints": pd.Categorical([3, 1, 3]),
+    "category of objects": pd.Categorical([1, "x", 1], categories=pd.Index([1, "x"], dtype=object)),
+    "datetime64[ns]": pd.to_datetime(["2026-03-03", None, "1970-01-01"]).astype("M8[ns]"),
+    "datetime64[s]": np.array(["2026-03-03", "NaT", "1970-01-01"], "M8[s]"),
+    "timedelta64[us]": np.array([1, 2, -3], "m8[us]"),
+    "zoned": pd.to_datetime(["2026-03-29 00:30", None, "2026-07-01 12:00"]).tz_localize("UTC"),
+    "Europe/Berlin": pd.to_datetime(["2026-03-29 00:30", None, "2026-07-01 12:00"])
+    .tz_localize("UTC")
+    .tz_convert("Europe/Berlin"),
+}
+INDEXES = {
+    "range": pd.RangeIndex(5, 11, 2, name="n"),
+    "ints": pd.Index([3, 1, 3], name=("a", 1)),
+    "texts": pd.Index(["x", "y", "z"]),
+    "objects": pd.Index(["x", "y", "z"], dtype=object),
+    "mixed": pd.Index([1, "y", None], dtype=object),
+    "dates": pd.DatetimeIndex(["2026-01-01", "2026-01-05", "2026-01-02"]),
+    "categories": pd.CategoricalIndex(["a", "b", "a"]),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_keep_dtype_and_values(name: str, round_trip, assert_same_graph) -> None:
+    frame = pd.DataFrame({name: COLUMNS[name], "other": [1, 2, 3]})
+    for graph in (frame, frame[name], frame.iloc[:0]):
+        again = round_trip(graph)
+        assert_same_graph(graph, again)
+        assert again.index.dtype == graph.index.dtype
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_indexes_keep_dtype_name_and_kind(name: str, round_trip, assert_same_graph) -> None:
+    rows = pd.DataFrame({"a": [1.5, 2, 3]}, index=INDEXES[name])
+    columns = pd.DataFrame(np.arange(6).reshape(2, 3), columns=INDEXES[name])
+    for graph in (rows, columns, rows["a"]):
+        again = round_trip(graph)
+        assert_same_graph(graph, again)
+        assert type(again.index) is type(graph.index)
+    assert round_trip(columns).columns.equals(columns.columns)
+    assert round_trip(columns).columns.dtype == columns.columns.dtype
+
+
+def test_empty_frames_and_columns_of_one_name(round_trip, assert_same_graph) -> None:
+    twice = pd.DataFrame([[1, "a"], [2, "b"]], columns=["x", "x"])
+    for graph in (pd.DataFrame(), pd.DataFrame(index=[1, 2]), twice, pd.Series(dtype="f8")):
+        assert_same_graph(graph, round_trip(graph))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (pd.Series([1, 2], dtype="Sparse[int64]"), "pandas dtype Sparse"),
+        (pd.Series(pd.period_range("2026", periods=2, freq="M")), "pandas dtype period"),
+        (pd.Series([1, pd.NA], dtype=object), "holds <NA> in an object column"),
+        (pd.Series([1, pd.NaT], dtype=object), "holds NaT in an object column"),
+        (pd.Series([1, 2], index=pd.MultiIndex.from_tuples([(1, 2), (3, 4)])), "a MultiIndex"),
+        (pd.Series([1, 2], index=pd.period_range("2026", periods=2)), "a PeriodIndex"),
+        (pd.Series([1, print], dtype=object), "print"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name(values, words: str, registry) -> None:
+    for graph in (values, pd.DataFrame({"col": values})):
+        with pytest.raises(Unsupported, match=words) as caught:
+            encode({"data": graph}, registry, label="model")
+        assert str(caught.value).startswith("model['data']")
+        assert "\nTry: " in str(caught.value)
