@@ -16,7 +16,7 @@ from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.record import Content, Structure
 
 # What Python itself shares or copies as it likes: the identity of these means nothing.
-LEAVES = (bool, int, float, complex, str, type(None), type(...), type, slice, range)
+LEAVES = (bool, int, float, complex, str, type(None), type(...), type, range)
 LEAVES = (*LEAVES, np.generic, np.dtype)
 INTERNED = (tuple, frozenset, bytes)
 
@@ -71,6 +71,8 @@ class _Pairs:
             return bits(one) == bits(two)
         if isinstance(one, list | tuple | dict | set | frozenset):
             return self.push(where, *members(one, two))
+        if isinstance(one, slice):
+            return self.push(where, *((part.start, part.stop, part.step) for part in (one, two)))
         return self.special(where, one, two)
 
     def arrays(self, where: str, one: Any, two: Any) -> bool:

@@ -63,6 +63,11 @@ def dtype_text(dtype: np.dtype[Any]) -> Any:
         return {"base": dtype_text(base), "shape": list(shape)}
     if dtype.fields is not None:
         names = list(dtype.names or ())
+        if any(len(dtype.fields[name]) > 2 for name in names):
+            raise Unsupported(
+                "arrays whose fields have titles cannot be kept.",
+                hint="array.astype([(name, array.dtype[name]) for name in array.dtype.names])",
+            )
         return {
             "names": names,
             "formats": [dtype_text(dtype.fields[name][0]) for name in names],
