@@ -229,3 +229,13 @@ def test_the_installed_command_starts():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert holdfast.__version__ in done.stdout
+
+
+def test_an_alias_can_be_taken_away_so_that_its_version_can_go(iris):
+    assert hold("promote", "iris@v1", "--to", "canary")[0] == 0
+    status, _, err = hold("forget", "iris@v1")
+    assert status == 2
+    way = err.strip().splitlines()[-1].removeprefix("Try: hold ").split()
+    assert hold(*way)[0] == 0
+    assert hold("forget", "iris@v1")[0] == 0
+    assert hold("promote", "iris", "--to", "canary", "--remove")[0] == 5

@@ -15,7 +15,7 @@ from holdfast.environment import capture
 from holdfast.errors import NotFound, UsageError
 from holdfast.record import LogEntry
 
-__all__ = ["forget", "get", "log", "pin", "promote", "rollback", "tag", "versions"]
+__all__ = ["forget", "get", "log", "pin", "promote", "rollback", "tag", "unalias", "versions"]
 
 StoreLike = Store | str | os.PathLike[str] | None
 
@@ -63,6 +63,31 @@ def promote(ref: str, *, to: str, reason: str | None = None, store: StoreLike = 
     return Version(opened, resolve(f"{info.name}@v{info.number}", opened))
 
 
+def unalias(name: str, alias: str, *, reason: str | None = None, store: StoreLike = None) -> None:
+    """Take an alias away; the version it named can then be forgotten.
+
+    Args:
+        name: The model's name.
+        alias: The alias.
+        reason: Why; kept in the log.
+        store: Store or path; default: the store in force.
+
+    Raises:
+        NotFound: The alias does not exist.
+        Conflict: Somebody moved it meanwhile; nothing was written.
+    """
+    opened = the_store(store)
+    present = opened.catalogue.history(name).aliases
+    if alias not in present:
+        raise NotFound(
+            f"{name} has no alias {alias!r}; its aliases: {', '.join(sorted(present)) or 'none'}.",
+            hint=f"hold log {name}",
+        )
+    opened.catalogue.set_alias(
+        name, alias, None, by=capture.author(), reason=reason, replaced=present[alias].version
+    )
+
+
 def rollback(
     name: str, *, alias: str = "prod", reason: str | None = None, store: StoreLike = None
 ) -> Version:
@@ -84,7 +109,8 @@ def rollback(
     if now is None:
         known = ", ".join(sorted(history.aliases)) or "none"
         raise NotFound(
-            f"{name} has no alias {alias!r}; its aliases: {known}.", hint=f"hold log {name}"
+            f"{name} has no alias {alias!r}; its aliases: {known}.",
+            hint=f"hold promote {name} --to {alias}",
         )
     if before is None:
         raise NotFound(

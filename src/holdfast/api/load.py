@@ -13,7 +13,7 @@ from holdfast.archive import golden as goldens
 from holdfast.archive import read
 from holdfast.codec.registry import Registry
 from holdfast.environment import capture
-from holdfast.errors import BehaviourMismatch, UsageError
+from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Opened
 from holdfast.record import Content, Digest, Record
 
@@ -138,7 +138,11 @@ def load_model(
     registry = frameworks.registry()
     opened = open_for(store, manifest, registry, verify=verify)
     adapter = frameworks.adapter_named(opened.content.framework)
-    model = adapter.unpack(opened.parts, registry, options)
+    try:
+        model = adapter.unpack(opened.parts, registry, options)
+    except HoldfastError as error:
+        error.hint = error.hint.replace('"REF"', f'"{ref}"')
+        raise
     loaded = _proven(store, opened, adapter, model, registry, ref=ref, replay=replay)
     if opened.checked == "unchecked":
         loaded = Loaded(loaded.model, "unproved")

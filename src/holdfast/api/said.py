@@ -108,11 +108,13 @@ def plain(value: Any, place: str) -> Any:  # noqa: PLR0911 - one kind of value p
             return [plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
         case np.ndarray() if value.size <= 10_000:
             return plain(value.tolist(), place)
-    what = repr(value)[:60] if isinstance(value, int | float) else type(value).__name__
-    raise UsageError(
-        f"{place} is {what}, which JSON cannot hold.",
-        hint=f"{place.partition('.')[0]}={{…: str(value)}}",
-    )
+    what = repr(value)[:60] if isinstance(value, int | float) else f"a {type(value).__name__}"
+    root, _, key = place.partition(".")
+    if root == "metrics":
+        hint = "metrics = {k: v for k, v in metrics.items() if math.isfinite(v)}"
+    else:
+        hint = f'{root}["{key}"] = str({root}["{key}"])' if key else f"{root} = str({root})"
+    raise UsageError(f"{place} is {what}, which JSON cannot hold.", hint=hint)
 
 
 def _key(key: Any, place: str) -> str:

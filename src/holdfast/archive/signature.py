@@ -118,11 +118,11 @@ def _align_columns(columns: Sequence[Mapping[str, Any]], inputs: Any, ref: str) 
     twice = sorted({name for name in given if given.count(name) > 1 and name in expected})
     if missing or twice:
         extra = [name for name in given if name not in expected]
-        what = f"missing: {_some(missing)}" if missing else f"given twice: {_some(twice)}"
+        what = f"missing {_some(missing)}" if missing else f"given twice {_some(twice)}"
         raise SignatureMismatch(
-            f"The input columns differ from those {ref} was saved with. {what}"
-            f"{'; not known: ' + _some(extra) if extra else ''}. Nothing was predicted.",
-            hint=f"hold show {ref}",
+            f"The input columns differ from those {ref} was saved with: {what}"
+            f"{'; not known ' + _some(extra) if extra else ''}. Nothing was predicted.",
+            hint=_renaming(missing, extra) or f"hold show {ref}",
             ref=ref,
         )
     _check_dtypes(columns, inputs, given, ref)
@@ -137,6 +137,17 @@ def _align_columns(columns: Sequence[Mapping[str, Any]], inputs: Any, ref: str) 
             notes.append(f"{dropped} columns the model does not know were left out.")
         inputs = inputs.iloc[:, order]
     return Aligned(inputs, tuple(notes))
+
+
+def _renaming(missing: Sequence[str], extra: Sequence[str]) -> str | None:
+    """Return the line that renames columns which differ in case, spaces or underscores only."""
+    plain = {_plain_name(name): name for name in missing}
+    renamed = {name: plain[_plain_name(name)] for name in extra if _plain_name(name) in plain}
+    return f"X = X.rename(columns={renamed!r})" if len(renamed) == len(missing) else None
+
+
+def _plain_name(name: str) -> str:
+    return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def _check_dtypes(

@@ -147,7 +147,7 @@ class Catalogue:
             near = difflib.get_close_matches(name, names, 3)
             known = f" Near: {', '.join(near)}." if near else ""
             return NotFound(
-                f"There is no model {name!r:.140} in {self._log.url}.{known}",
+                f"There is no model {name!r:.140} in the log {self._log.url}.{known}",
                 hint=f"hold ls {near[0]}" if near else "hold ls",
                 ref=name,
             )
@@ -161,7 +161,7 @@ class Catalogue:
             aliases = ", ".join(model.aliases) or "none"
             message = (
                 f"{name} has no version or alias {what!r:.80}. "
-                f"It has {model.count} versions up to v{model.newest}; aliases: {aliases}."
+                f"Its newest version is v{model.newest}; aliases: {aliases}."
             )
         return NotFound(message, hint=f"hold log {name}", ref=f"{name}@{what}")
 
@@ -299,7 +299,7 @@ class Catalogue:
             why = kept_because(info, _now()[:10])
             if why is not None:
                 way = (
-                    f"hold log {name}"
+                    f"hold promote {name} --to {info.aliases[0]} --remove"
                     if info.aliases
                     else f"hold pin {name}@v{number} --release --reason WHY"
                 )

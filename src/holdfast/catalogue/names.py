@@ -31,7 +31,7 @@ def check_name(name: object) -> str:
     raise UsageError(
         f"{name!r:.140} cannot be a model's name: lower-case letters, digits, and single "
         f"'.', '_' or '-' between them, at most {_LONGEST}.",
-        hint=f"use the name {_corrected(str(name))!r}",
+        hint=f'holdfast.save(model, "{_corrected(str(name))}")',
     )
 
 
@@ -49,7 +49,7 @@ def check_alias(alias: object) -> str:
     raise UsageError(
         f"{alias!r:.140} cannot be an alias: it is spelled like a model's name, and is not v3, "
         "latest or a digest.",
-        hint=f"use the alias {corrected!r}",
+        hint=f"hold promote NAME --to {corrected}",
     )
 
 

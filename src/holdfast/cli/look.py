@@ -154,6 +154,8 @@ def log(name: str, at: str | None, out: Out) -> None:
     ]
     rows = [(day(e.at), e.by, _act(name, e.kind, e.body)) for e in history.entries]
     lines += table(("WHEN", "BY", "WHAT"), rows) if rows else []
+    if not rows:
+        out.talk(f"Nothing had happened to {name} by {at}.\nTry: hold log {name}")
     document = {"name": name, "at": at, "aliases": aliases, "entries": entries}
     out.data(document, lines, [str(e.seq) for e in history.entries])
 

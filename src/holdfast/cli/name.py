@@ -13,12 +13,18 @@ __all__ = ["pin", "promote", "rollback", "tag"]
 @click.argument("ref")
 @click.option("--to", "alias", default="prod", show_default=True, help="The alias.")
 @click.option("--reason", help="Why; kept in the log.")
+@click.option("--remove", is_flag=True, help="Take the alias away instead.")
 @out_options
-def promote(ref: str, alias: str, reason: str | None, out: Out) -> None:
+def promote(ref: str, alias: str, reason: str | None, out: Out, *, remove: bool) -> None:
     """Point an alias at a version; the log keeps what it replaced."""
-    from holdfast.api.history import get
+    from holdfast.api.history import get, unalias
     from holdfast.api.history import promote as move
 
+    if remove:
+        name = ref.partition("@")[0]
+        unalias(name, alias, reason=reason, store=out.store)
+        out.data({"name": name, "alias": alias, "ref": None}, [f"{name}: no {alias} now"], [])
+        return
     before = get(ref, store=out.store)
     had = alias in before.store.catalogue.history(before.name).aliases
     version = move(ref, to=alias, reason=reason, store=before.store)
