@@ -65,16 +65,16 @@ class Trees:
 def _columns_of(trees: Sequence[Any]) -> dict[str, Any]:
     """Return the nodes of all trees as one column per field."""
     states = [tree.__getstate__() for tree in trees]
-    nodes = states[0]["nodes"] if len(states) == 1 else np.concatenate([s["nodes"] for s in states])
+    nodes = [state["nodes"] for state in states]
     values = [state["values"] for state in states]
     columns = {
-        name: _narrow(nodes[name], dtype)
+        name: _narrow(np.concatenate([part[name] for part in nodes]), dtype)
         for name, dtype in _COLUMNS.items()
-        if name in (nodes.dtype.fields or {})
+        if name in (nodes[0].dtype.fields or {})
     }
     return {
         **columns,
-        "counts": np.array([len(state["nodes"]) for state in states], dtype=np.int64),
+        "counts": np.array([len(part) for part in nodes], dtype=np.int64),
         "values": values[0] if len(values) == 1 else np.concatenate(values),
         "n_features": int(trees[0].n_features),
         "n_classes": np.array(trees[0].n_classes, dtype=np.int64),
@@ -85,8 +85,8 @@ def _narrow(column: Any, dtype: Any) -> Any:
     if np.dtype(dtype).kind == "i" and len(column):
         bounds = np.iinfo(dtype)
         if column.min() < bounds.min or column.max() > bounds.max:
-            return np.ascontiguousarray(column)
-    return column.astype(dtype)
+            return column
+    return column.astype(dtype, copy=False)
 
 
 def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
@@ -173,20 +173,18 @@ def _judged_depths(nodes: Any, starts: Any, counts: Any, width: int) -> list[int
         features = nodes["feature"][inner]
         if features.min() < 0 or features.max() >= width:
             raise Corrupt("a node of a tree asks for a feature that the inputs do not have")
-    own = inner - starts[tree[inner]]
-    used = np.zeros(len(nodes), dtype=np.uint8)
+    start, count = starts[tree[inner]], counts[tree[inner]]
+    own = inner - start
+    used = np.zeros(len(nodes), dtype=bool)
     children = []
     for child in (left[inner], right[inner]):
-        if (child <= own).any() or (child >= counts[tree[inner]]).any():
+        if (child <= own).any() or (child >= count).any():
             raise Corrupt("a node of a tree has a child outside the nodes after it")
-        absolute = child + starts[tree[inner]]
-        if used[absolute].any():
-            raise Corrupt("a node of a tree is the child of two nodes")
-        used[absolute] = 1
-        children.append(absolute)
-    if len(np.unique(children[0])) + len(np.unique(children[1])) != 2 * len(inner):
+        children.append(child + start)
+        used[children[-1]] = True
+    if np.count_nonzero(used) != 2 * len(inner):
         raise Corrupt("a node of a tree is the child of two nodes")
-    if int(used.sum()) != len(nodes) - len(counts) or used[starts].any():
+    if 2 * len(inner) != len(nodes) - len(counts) or used[starts].any():
         raise Corrupt("a node of a tree cannot be reached")
     return _depths(children, inner, starts, tree)
 
