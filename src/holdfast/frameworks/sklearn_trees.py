@@ -163,45 +163,50 @@ def _judged_depths(nodes: Any, starts: Any, counts: Any, width: int) -> list[int
     Children come after their parents and every node but the roots is a child exactly once; by
     induction each node is then reached from its root in exactly one way.
     """
-    left, right = nodes["left_child"], nodes["right_child"]
-    leaf = left == _LEAF
-    if not np.array_equal(leaf, right == _LEAF):
+    left, right = (np.ascontiguousarray(nodes[name]) for name in ("left_child", "right_child"))
+    inner = left != _LEAF
+    if not np.array_equal(inner, right != _LEAF):
         raise Corrupt("a node of a tree has one child")
-    inner = np.flatnonzero(~leaf)
-    tree = np.repeat(np.arange(len(counts)), counts)
-    if len(inner):
-        features = nodes["feature"][inner]
+    parents = np.flatnonzero(inner)
+    if len(parents):
+        features = nodes["feature"][parents]
         if features.min() < 0 or features.max() >= width:
             raise Corrupt("a node of a tree asks for a feature that the inputs do not have")
-    start, count = starts[tree[inner]], counts[tree[inner]]
-    own = inner - start
+    tree = np.repeat(np.arange(len(counts)), counts)[parents]
+    start, end = starts[tree], (starts + counts)[tree]
     used = np.zeros(len(nodes), dtype=bool)
-    children = []
-    for child in (left[inner], right[inner]):
-        if (child <= own).any() or (child >= count).any():
+    children = np.empty((len(parents), 2), dtype=np.intp)
+    for own, column in zip(children.T, (left, right), strict=True):
+        np.add(column[parents], start, out=own)  # one too large wraps round to before its parent
+        if (own <= parents).any() or (own >= end).any():
             raise Corrupt("a node of a tree has a child outside the nodes after it")
-        children.append(child + start)
-        used[children[-1]] = True
-    if np.count_nonzero(used) != 2 * len(inner):
+        used[own] = True
+    if np.count_nonzero(used) != 2 * len(parents):
         raise Corrupt("a node of a tree is the child of two nodes")
-    if 2 * len(inner) != len(nodes) - len(counts) or used[starts].any():
+    if 2 * len(parents) != len(nodes) - len(counts) or used[starts].any():
         raise Corrupt("a node of a tree cannot be reached")
     return _depths(children, inner, starts, tree)
 
 
-def _depths(children: Sequence[Any], inner: Any, starts: Any, tree: Any) -> list[int]:
-    """Return the depth of the deepest leaf per tree, level by level over the whole forest."""
-    below = np.full((2, len(tree)), -1, dtype=np.int64)
-    below[0, inner], below[1, inner] = children
+def _depths(children: Any, inner: Any, starts: Any, tree: Any) -> list[int]:
+    """Return the depth of the deepest leaf per tree, level by level over the whole forest.
+
+    Args:
+        children: Two nodes per inner node.
+        inner: Whether a node is one.
+        starts: The roots.
+        tree: Tree of each inner node.
+    """
+    rank = np.cumsum(inner) - 1
     depths = np.zeros(len(starts), dtype=np.int64)
-    level, depth = starts, 0
-    while True:
-        level = below[:, level].ravel()
-        level = level[level >= 0]
-        if not len(level):
-            return [int(value) for value in depths]
+    level, depth = starts[inner[starts]], 0
+    while len(level):
         depth += 1
-        depths[tree[level]] = depth
+        ranks = rank[level]
+        depths[tree[ranks]] = depth
+        level = children[ranks].ravel()
+        level = level[inner[level]]
+    return [int(value) for value in depths]
 
 
 def _encode_trees(trees: Trees) -> dict[str, Any]:
