@@ -115,7 +115,7 @@ def test_what_is_not_found_is_answered_with_what_is_near(catalogue: Catalogue, a
     assert "Near" not in str(caught.value)
     catalogue.set_alias("churn-eu", "prod", 1, by="ada")
     for selector in (7, "stage", "sha256:0123"):
-        with pytest.raises(NotFound, match="has 1 versions up to v1; aliases: prod"):
+        with pytest.raises(NotFound, match="newest version is v1; aliases: prod"):
             catalogue.resolve("churn-eu", selector)
 
 
