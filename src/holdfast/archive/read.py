@@ -23,7 +23,7 @@ from holdfast.record import (
     digest_of,
     parse_digest,
 )
-from holdfast.store.base import BlobStore, Reading
+from holdfast.store.base import BlobStore
 
 __all__ = ["Checked", "OpenedVersion", "Tensors", "blobs_of", "open_version", "verify_version"]
 
@@ -81,33 +81,37 @@ class _Bytes:
 
     def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[_View]:
         """Return the bytes of blobs given as (digest, size, what it holds)."""
-        with contextlib.ExitStack() as stack:
-            readings = [self._opened(stack, *item) for item in wanted]
-            views = [reading.view() for reading in readings]
-            if self._verify == "never":
-                return [_View(view, hashed=False) for view in views]
-            identities = [reading.identity() for reading in readings]
-            stamped = self._stamped(identities)
-            doubtful = [
-                i
-                for i, identity in enumerate(identities)
-                if identity is None or stamped.get(identity) != wanted[i][0]
-            ]
-            self._hash([(wanted[i], views[i]) for i in doubtful])
-            self._remember(readings, [(wanted[i][0], i) for i in doubtful], identities)
-        return [_View(view, hashed=i in doubtful) for i, view in enumerate(views)]
+        views, identities = [], []
+        for item in wanted:
+            view, identity = self._viewed(*item)
+            views.append(view)
+            identities.append(identity)
+        if self._verify == "never":
+            return [_View(view, hashed=False) for view in views]
+        stamped = self._stamped(identities)
+        doubtful = [
+            i
+            for i, identity in enumerate(identities)
+            if identity is None or stamped.get(identity) != wanted[i][0]
+        ]
+        self._hash([(wanted[i], views[i]) for i in doubtful])
+        self._remember({identities[i]: wanted[i][0] for i in doubtful})
+        unhashed = set(range(len(views))).difference(doubtful)
+        return [_View(view, hashed=i not in unhashed) for i, view in enumerate(views)]
 
-    def _opened(self, stack: contextlib.ExitStack, digest: Digest, size: int, what: str) -> Reading:
+    def _viewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
+        """Map a blob and say which bytes they are; the blob is closed again, the mapping stays."""
         try:
             reading = self._store.open_blob(digest)
         except NotFound as error:
             raise Corrupt(f"{error.message} It holds {what}.", hint=error.hint) from error
-        stack.callback(reading.close)
-        if reading.size != size:
-            raise self._store.damaged(
-                digest, f" ({reading.size} bytes instead of {size}; it holds {what})"
-            )
-        return reading
+        with contextlib.closing(reading):
+            if reading.size != size:
+                raise self._store.damaged(
+                    digest, f" ({reading.size} bytes instead of {size}; it holds {what})"
+                )
+            view = reading.view()
+            return view, None if self._verify == "never" else reading.identity()
 
     def _stamped(self, identities: Sequence[Identity | None]) -> dict[Identity, Digest]:
         if self._stamps is None:
@@ -124,20 +128,20 @@ class _Bytes:
             if found != digest:
                 raise self._store.damaged(digest, f" (it holds {what})")
 
-    def _remember(
-        self,
-        readings: Sequence[Reading],
-        hashed: Sequence[tuple[Digest, int]],
-        before: Sequence[Identity | None],
-    ) -> None:
+    def _remember(self, hashed: Mapping[Identity | None, Digest]) -> None:
         """Stamp what was hashed, unless the file changed while it was."""
         if self._stamps is None:
             return
         fresh: dict[Identity, Digest] = {}
-        for digest, i in hashed:
-            identity = before[i]
-            if identity is not None and readings[i].identity() == identity:
-                fresh[identity] = digest
+        for identity, digest in hashed.items():
+            if identity is None:
+                continue
+            with (
+                contextlib.suppress(NotFound),
+                contextlib.closing(self._store.open_blob(digest)) as reading,
+            ):
+                if reading.identity() == identity:
+                    fresh[identity] = digest
         self._stamps.add_blobs(fresh)
 
 

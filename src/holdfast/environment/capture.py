@@ -141,7 +141,7 @@ def git_source() -> dict[str, Any] | None:
 def _git(*words: str) -> str | None:
     try:
         done = subprocess.run(  # noqa: S603 - constant words, no shell
-            ["git", "-c", "core.fsmonitor=false", *words],  # noqa: S607 - the user's own git
+            ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words],  # noqa: S607 - the user's own git
             capture_output=True,
             text=True,
             timeout=_GIT_SECONDS,

@@ -64,20 +64,27 @@ To move the store, move this folder. To delete it, delete this folder.
 """
 
 
-def _room_for_maps(wanted: int) -> int:
-    """Return up to which descriptor blobs are mapped, since each mapping keeps one.
+def _may_map(fd: int) -> bool:
+    """Say whether one more mapping, which keeps a descriptor, leaves the caller half of them.
 
-    Half of the process's limit is left to the caller. The soft limit is raised first, as far as
-    the hard one allows, which a model of many large tensors needs on macOS (256 by default).
+    The soft limit is raised first, as far as the hard one allows, which a model of many large
+    tensors needs on macOS (256 by default). The number that a duplicate gets is the lowest free
+    one, so it tells how many are in use.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if wanted > soft // 2 and soft != resource.RLIM_INFINITY:
-        most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-        if soft < most:
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-                soft = most
-    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft // 2
+    if soft == resource.RLIM_INFINITY:
+        return True
+    try:
+        used = os.dup(fd)
+    except OSError:
+        return False
+    os.close(used)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if used >= soft // 2 and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return used < soft // 2
 
 
 class LocalReading:
@@ -96,7 +103,7 @@ class LocalReading:
         """Return all bytes as a private copy-on-write mapping, writable without harm."""
         if self.size == 0:
             return memoryview(bytearray())
-        if self._fd > _room_for_maps(self._fd):
+        if not _may_map(self._fd):
             return self._copy()
         return memoryview(mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY))
 
