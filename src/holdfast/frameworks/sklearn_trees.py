@@ -218,7 +218,7 @@ def _encode_trees(trees: Trees) -> dict[str, Any]:
         if name == "tree_":
             continue
         column = [vars(estimator)[name] for estimator in trees.estimators]
-        if all(_same(value, other) for other in column):
+        if len(set(map(id, column))) == 1 or all(_same(value, other) for other in column):
             shared[name] = value
         else:
             varying[name] = column
@@ -255,19 +255,18 @@ def _build_trees(fields: Mapping[str, Any]) -> list[Any]:
         raise Corrupt("the trees of a forest check their inputs against another width")
     module = import_extra("sklearn.tree", needed_for="a decision tree")
     cls = getattr(module, _KINDS[kind])
+    arrays = [name for name, value in shared.items() if type(value) is np.ndarray]
     estimators = []
     for number, tree in enumerate(trees):
         estimator = cls.__new__(cls)
-        own = {name: _own(value) if number else value for name, value in shared.items()}
+        own = vars(estimator)
+        own.update(shared)
+        if number:
+            own.update((name, shared[name].copy()) for name in arrays)
         own.update((name, column[number]) for name, column in varying.items())
         own["tree_"] = tree
-        vars(estimator).update(own)
         estimators.append(estimator)
     return estimators
-
-
-def _own(value: Any) -> Any:
-    return value.copy() if type(value) is np.ndarray else value
 
 
 def _require_attributes(
