@@ -120,6 +120,8 @@ def _compound(text: dict[str, Any], depth: int) -> np.dtype[Any]:
         return sized
     if text.keys() != {"names", "formats", "offsets", "itemsize"}:
         raise Corrupt(f"a structured dtype has the keys {sorted(text)!r:.100}")
+    if not all(isinstance(text[key], list | tuple) for key in ("names", "formats", "offsets")):
+        raise Corrupt("a structured dtype's fields are not lists")
     spec = {**text, "formats": [dtype_of(item, depth + 1) for item in text["formats"]]}
     if len({len(spec[key]) for key in ("names", "formats", "offsets")}) != 1:
         raise Corrupt("a structured dtype names more or fewer fields than it describes")
@@ -210,6 +212,13 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], order: Any) -> np.ndarr
         raise Corrupt(f"no array has the shape {shape!r:.100}") from error
 
 
+def _shaped(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise Corrupt(f"no array has the shape {shape!r:.100}") from error
+
+
 def _check_values(array: np.ndarray[Any, Any]) -> None:
     """Refuse bytes that numpy trusts blindly: booleans beyond 1, code points beyond Unicode."""
     dtype = array.dtype
@@ -238,7 +247,7 @@ def load_array(view: TensorView, options: dict[str, Any]) -> np.ndarray[Any, Any
         array = _empty(shape, dtype, order)
     else:
         little = dtype if dtype.fields is not None else dtype.newbyteorder("<")
-        array = np.frombuffer(view.data, dtype=little).reshape(shape)
+        array = _shaped(np.frombuffer(view.data, dtype=little), shape)
         _check_values(array)
         array = np.asarray(array, dtype=dtype, order=order)
     if options.get("readonly"):
