@@ -7,13 +7,11 @@ judged first (``sklearn_trees``, ``sklearn_checks``).
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import resources
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +21,7 @@ from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import UsageError
 from holdfast.frameworks import sklearn_checks, sklearn_trees
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.sklearn_table import TABLE, Entry
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -50,28 +49,23 @@ def _locate(module: str, name: str) -> type:
     return kind
 
 
-def _types() -> tuple[TypeSpec, ...]:
-    text = resources.files("holdfast.frameworks").joinpath("sklearn_types.json").read_text("utf-8")
-    return (*sklearn_trees.TYPES, *(_spec(id_, entry) for id_, entry in json.loads(text).items()))
-
-
-def _spec(id_: str, entry: dict[str, list[str]]) -> TypeSpec:
-    module, _, name = entry["classes"][-1].partition(":")
+def _spec(id_: str, entry: Entry) -> TypeSpec:
+    module, _, name = entry.classes[-1].partition(":")
     encode: Callable[[Any], Any] = sklearn_trees.ENCODERS.get(id_, vars)
     encode, build = sklearn_checks.REBUILT.get(id_, (encode, None))
     locate = partial(_locate, module, name)
     return TypeSpec(
         id=id_,
         locate=locate,
-        classes=tuple(entry["classes"]),
+        classes=entry.classes,
         encode=encode,
         check=sklearn_trees.CHECKS.get(id_),
         build=None if build is None else partial(build, locate),
-        fields=frozenset(entry["fields"]),
+        fields=entry.fields,
     )
 
 
-TYPES: Final = _types()
+TYPES: Final = (*sklearn_trees.TYPES, *(_spec(id_, entry) for id_, entry in TABLE.items()))
 
 
 def owns(model: object) -> bool:

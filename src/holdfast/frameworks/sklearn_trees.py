@@ -15,6 +15,7 @@ import numpy as np
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt
+from holdfast.frameworks.sklearn_table import TABLE
 from holdfast.plugins import import_extra
 
 __all__ = ["CHECKS", "ENCODERS", "TYPES"]
@@ -272,10 +273,8 @@ def _build_trees(fields: Mapping[str, Any]) -> list[Any]:
 def _require_attributes(
     kind: str, shared: Mapping[str, Any], varying: Mapping[str, Any], count: int
 ) -> None:
-    from holdfast.frameworks import sklearn
-
-    allowed = next(spec.fields for spec in sklearn.TYPES if spec.id == kind) or frozenset()
-    unknown = (shared.keys() | varying.keys()) - allowed | (shared.keys() & varying.keys())
+    twice = shared.keys() & varying.keys()
+    unknown = (shared.keys() | varying.keys()) - TABLE[kind].fields | twice
     if unknown or "tree_" in shared or "tree_" in varying:
         raise Corrupt(f"the trees of a forest have impossible attributes {sorted(unknown)!r:.100}")
     if any(type(column) is not list or len(column) != count for column in varying.values()):
