@@ -92,7 +92,7 @@ def show(ref: str, out: Out, *, tensors: bool) -> None:
     from holdfast.api.history import get
     from holdfast.api.inspecting import inspect
 
-    if "/" in ref or Path(ref).suffix in (".safetensors", ".npz", ".onnx", ".pkl", ".pt"):
+    if "/" in ref or ("." in ref and Path(ref).is_file()):
         document = inspect(Path(ref))
         rows = [(key, value) for key, value in document.items() if key != "tensors"]
         lines = table(("FACT", "VALUE"), rows) + _tensor_lines(document.get("tensors", {}))

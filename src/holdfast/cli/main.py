@@ -81,7 +81,8 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    debug = "--debug" in (sys.argv[1:] if args is None else args)
+    args = (sys.argv[1:] if args is None else args) or ["--help"]
+    debug = "--debug" in args
     try:
         status = cli.main(args=args, standalone_mode=False, prog_name=_program())
     except HoldfastError as error:
