@@ -138,9 +138,11 @@ def test_a_missing_entry_is_missed(
     entry(log, seq).unlink()
     refused(opened, seq, "it is missing, and entry 5 is there")
     (root / "index.sqlite").unlink()
-    for ask in (opened().names, lambda: opened().resolve("churn", None)):
-        with pytest.raises(Corrupt, match="it is missing"):
-            ask()
+    with pytest.raises(Corrupt, match="it is missing"):
+        opened().resolve("churn", None)
+    (model,) = opened().names()
+    assert "it is missing" in str(model.damage)
+    assert (model.newest, model.count, model.aliases) == (None, 0, ())
 
 
 def test_nothing_is_added_behind_a_gap(log: Path, root: Path, add: Add) -> None:

@@ -239,3 +239,19 @@ def test_an_alias_can_be_taken_away_so_that_its_version_can_go(iris):
     assert hold(*way)[0] == 0
     assert hold("forget", "iris@v1")[0] == 0
     assert hold("promote", "iris", "--to", "canary", "--remove")[0] == 5
+
+
+def test_a_damaged_log_does_not_hide_the_others(home, iris):
+    holdfast.save({"a": np.arange(3)}, "other")
+    entry = next((holdfast.Store().path / "log" / "iris").iterdir())
+    entry.chmod(0o644)
+    entry.write_bytes(entry.read_bytes().replace(b'"kind":"save"', b'"kind":"sane"'))
+    status, out, err = hold("ls")
+    assert status == 4
+    assert "other" in out
+    assert err.startswith("1 of 2 logs are damaged")
+    status, out, err = hold("verify")
+    assert status == 4
+    assert "other@v1  hashes ok" in out
+    assert "iris  FAILED" in out
+    assert hold("prune")[0] == 4

@@ -12,7 +12,7 @@ from holdfast.api.store import Store, the_store
 from holdfast.api.version import Version
 from holdfast.archive import read
 from holdfast.catalogue.history import VersionInfo
-from holdfast.errors import Corrupt, HoldfastError
+from holdfast.errors import Corrupt
 from holdfast.record import Digest
 
 __all__ = ["Pruned", "Stats", "Verified", "prune", "stats", "verify"]
@@ -148,7 +148,7 @@ def prune(
         store: Store or path; default: the store in force.
 
     Raises:
-        HoldfastError: A visible version is damaged: nothing is freed until ``verify`` is clean.
+        Corrupt: A visible version is damaged: nothing is freed until ``verify`` is clean.
     """
     opened = the_store(store)
     needed = _needed_or_refuse(opened)
@@ -172,7 +172,7 @@ def _needed_or_refuse(store: Store) -> set[Digest]:
     try:
         return _needed(store)
     except Corrupt as error:
-        raise HoldfastError(
+        raise Corrupt(
             f"Nothing was freed, because a visible version is damaged: {error.message}",
             hint="hold verify --no-replay",
         ) from error

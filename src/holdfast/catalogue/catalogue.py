@@ -34,6 +34,7 @@ class ModelInfo(NamedTuple):
         aliases: Its aliases, sorted.
         changed: Time of the last act.
         last_seq: Number of the last log entry.
+        damage: What is wrong with its log, None when nothing is; the rest is empty then.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelInfo(NamedTuple):
     aliases: tuple[str, ...]
     changed: str
     last_seq: int
+    damage: str | None = None
 
 
 class _Unset:
@@ -66,8 +68,14 @@ class Catalogue:
         self._index = Index(index_path, log)
 
     def names(self) -> list[ModelInfo]:
-        """Return every name, sorted."""
-        return [self._model(name) for name in self._log.names()]
+        """Return every name, sorted; one whose log is damaged does not hide the others."""
+        return [self._model_or_damage(name) for name in self._log.names()]
+
+    def _model_or_damage(self, name: str) -> ModelInfo:
+        try:
+            return self._model(name)
+        except Corrupt as error:
+            return ModelInfo(name, None, 0, (), "", 0, damage=error.message)
 
     def _model(self, name: str) -> ModelInfo:
         def look(base: sqlite3.Connection) -> ModelInfo:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from holdfast.cli.output import Out, clean, day, human_bytes, out_options, table
+from holdfast.errors import Corrupt
 
 __all__ = ["diff", "log", "ls", "show"]
 
@@ -29,10 +30,14 @@ def ls(name: str | None, out: Out, *, everything: bool) -> None:
     rows = [
         (m.name, f"v{m.newest}" if m.newest else "-", m.count, ", ".join(m.aliases), day(m.changed))
         for m in models
+        if m.damage is None
     ]
     document = {"store": str(store.path), "models": [m._asdict() for m in models]}
     lines = table(("NAME", "NEWEST", "VERSIONS", "ALIASES", "CHANGED"), rows) if rows else []
     out.data(document, lines, [m.name for m in models])
+    damaged = [m.damage for m in models if m.damage is not None]
+    if damaged:
+        raise Corrupt(f"{len(damaged)} of {len(models)} logs are damaged: {damaged[0]}")
     if not rows:
         out.talk(f"The store {store.path} is empty.\nTry: hold save model.safetensors --name NAME")
 

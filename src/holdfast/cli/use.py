@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from holdfast.cli.output import Out, human_bytes, out_options
-from holdfast.errors import HoldfastError, UsageError, VerificationError
+from holdfast.errors import Corrupt, HoldfastError, UsageError, VerificationError
 
 __all__ = ["predict", "save", "verify"]
 
@@ -101,10 +101,19 @@ def verify(refs: tuple[str, ...], out: Out, *, no_replay: bool) -> None:
     from holdfast.api.store import the_store
 
     store = the_store(out.store)
-    chosen = list(refs) or [f"{v.name}@v{v.number}" for v in store.catalogue.live()]
     found: list[dict[str, Any]] = []
     failed: list[HoldfastError] = []
+    chosen = list(refs)
+    for model in store.catalogue.names() if not refs else ():
+        if model.damage is None:
+            chosen += [f"{v.name}@v{v.number}" for v in store.catalogue.versions(model.name)]
+            continue
+        chosen.append(model.name)
+        failed.append(Corrupt(model.damage, ref=model.name))
+        found.append({"ref": model.name, "error": Corrupt.code, "message": model.damage})
     for ref in chosen:
+        if any(item["ref"] == ref for item in found):
+            continue
         try:
             good = prove(ref, replay=not no_replay, store=store)
         except HoldfastError as error:
