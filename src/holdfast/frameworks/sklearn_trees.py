@@ -8,7 +8,7 @@ Source of the columns: ``sklearn/tree/_tree.pyx``, ``NODE_DTYPE`` and ``Tree.__g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ _COLUMNS: Final = {
     "weighted_n_node_samples": np.float64,
     "missing_go_to_left": np.uint8,
 }
+_BLOCK: Final = 4096  # nodes, a quarter of a megabyte
 _OPTIONAL: Final = frozenset({"missing_go_to_left"})  # scikit-learn 1.3 introduced it
 _TREE: Final = frozenset({"counts", "values", "n_features", "n_classes", *_COLUMNS})
 _KINDS: Final = {
@@ -99,33 +100,52 @@ def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
     module = import_extra("sklearn.tree._tree", needed_for="a decision tree")
     counts, width, classes = _sizes(fields)
     total = int(counts.sum())
-    nodes = np.zeros(total, dtype=module.NODE_DTYPE)
+    dtype = module.NODE_DTYPE
+    columns = _node_columns(fields, total, dtype)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    depths = _judged_depths(columns, starts, counts, width)
+    values = _values(fields["values"], total, classes)
+    trees, end = [], 0
+    for nodes, depth in zip(_nodes_by_tree(columns, dtype, counts.tolist()), depths, strict=True):
+        start, end = end, end + len(nodes)
+        state = {"max_depth": depth, "node_count": len(nodes), "nodes": nodes}
+        tree = module.Tree(width, classes, len(classes))
+        tree.__setstate__({**state, "values": values[start:end]})
+        trees.append(tree)
+    return trees
+
+
+def _node_columns(fields: Mapping[str, Any], total: int, dtype: Any) -> dict[str, Any]:
+    """Return the columns of nodes as this scikit-learn types them."""
+    columns = {}
     for name in _COLUMNS:
         column = fields.get(name)
         if column is None and name in _OPTIONAL:
             continue
         _require_column(column, name, total)
-        if name in (nodes.dtype.fields or {}):
-            nodes[name] = column
+        if name in dtype.names:
+            # A copy, for a mapped file could change between the judging and the building.
+            columns[name] = column.astype(dtype[name])
         elif np.any(column):
             raise Corrupt(f"this scikit-learn cannot honour the {name} of a tree")
-    ends = np.cumsum(counts)
-    starts = ends - counts
-    depths = _judged_depths(nodes, starts, counts, width)
-    values = _values(fields["values"], total, classes)
-    trees = []
-    for start, end, depth in zip(starts.tolist(), ends.tolist(), depths, strict=True):
-        tree = module.Tree(width, classes, len(classes))
-        tree.__setstate__(
-            {
-                "max_depth": depth,
-                "node_count": end - start,
-                "nodes": nodes[start:end],
-                "values": values[start:end],
-            }
-        )
-        trees.append(tree)
-    return trees
+    return columns
+
+
+def _nodes_by_tree(
+    columns: Mapping[str, Any], dtype: Any, counts: Sequence[int]
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield each tree's nodes, filled in blocks that stay in the processor's cache."""
+    block, first, end = np.zeros(0, dtype), 0, 0
+    for count in counts:
+        start, end = end, end + count
+        if end > first + len(block):
+            first, last = start, max(end, start + _BLOCK)
+            filled = {name: column[first:last] for name, column in columns.items()}
+            block = np.zeros(len(filled["threshold"]), dtype)
+            for name, column in filled.items():
+                block[name] = column
+        yield block[start - first : end - first]
 
 
 def _sizes(fields: Mapping[str, Any]) -> tuple[Any, int, Any]:
@@ -158,24 +178,24 @@ def _values(values: Any, total: int, classes: Any) -> Any:
     return np.ascontiguousarray(values)
 
 
-def _judged_depths(nodes: Any, starts: Any, counts: Any, width: int) -> list[int]:
+def _judged_depths(columns: Mapping[str, Any], starts: Any, counts: Any, width: int) -> list[int]:
     """Prove that every tree is a tree, and return how deep each is.
 
     Children come after their parents and every node but the roots is a child exactly once; by
     induction each node is then reached from its root in exactly one way.
     """
-    left, right = (np.ascontiguousarray(nodes[name]) for name in ("left_child", "right_child"))
+    left, right = columns["left_child"], columns["right_child"]
     inner = left != _LEAF
     if not np.array_equal(inner, right != _LEAF):
         raise Corrupt("a node of a tree has one child")
     parents = np.flatnonzero(inner)
     if len(parents):
-        features = nodes["feature"][parents]
+        features = columns["feature"][parents]
         if features.min() < 0 or features.max() >= width:
             raise Corrupt("a node of a tree asks for a feature that the inputs do not have")
     tree = np.repeat(np.arange(len(counts)), counts)[parents]
     start, end = starts[tree], (starts + counts)[tree]
-    used = np.zeros(len(nodes), dtype=bool)
+    used = np.zeros(len(left), dtype=bool)
     children = np.empty((len(parents), 2), dtype=np.intp)
     for own, column in zip(children.T, (left, right), strict=True):
         np.add(column[parents], start, out=own)  # one too large wraps round to before its parent
@@ -184,7 +204,7 @@ def _judged_depths(nodes: Any, starts: Any, counts: Any, width: int) -> list[int
         used[own] = True
     if np.count_nonzero(used) != 2 * len(parents):
         raise Corrupt("a node of a tree is the child of two nodes")
-    if 2 * len(parents) != len(nodes) - len(counts) or used[starts].any():
+    if 2 * len(parents) != len(left) - len(counts) or used[starts].any():
         raise Corrupt("a node of a tree cannot be reached")
     return _depths(children, inner, starts, tree)
 
