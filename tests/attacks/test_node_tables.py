@@ -72,11 +72,15 @@ def rich_example() -> Any:
     return model
 
 
+def views_of(tensors: dict[str, TensorData]) -> dict[str, TensorView]:
+    return {
+        name: TensorView(data.dtype, data.shape, memoryview(bytes(data.load())))
+        for name, data in tensors.items()
+    }
+
+
 ENCODED = encode(rich_example(), REGISTRY)
-VIEWS = {
-    name: TensorView(data.dtype, data.shape, memoryview(bytes(data.load())))
-    for name, data in ENCODED.tensors.items()
-}
+VIEWS = views_of(ENCODED.tensors)
 PLAIN = msgspec.to_builtins(ENCODED.structure)
 COUNT = len(PLAIN["nodes"])
 
@@ -208,8 +212,8 @@ def test_what_belongs_to_nothing_is_refused() -> None:
 
 def test_one_tensor_in_two_places_is_refused() -> None:
     view = TensorView("U8", (2,), memoryview(b"ab"))
-    nodes = [["list", [1, 2]], ["bytes", "t"], ["array", "t", {}]]
-    assert "used twice" in refused(nodes, {"t": view}).message
+    error = refused([["list", [1, 2]], ["bytes", "t"], ["array", "t", {}]], {"t": view})
+    assert "used twice" in error.message
 
 
 @pytest.mark.parametrize(
@@ -269,6 +273,8 @@ def test_a_thing_that_cannot_hold_itself(kind: str) -> None:
     refs = [0, 0, 0] if kind in ("slice", "range") else [0]
     refused([[kind, refs]])
     refused([["tuple", [1]], [kind, [0] * len(refs)]])
+    refused([["set", [1]], [kind, [1] * len(refs)]])
+    refused([["dict", [1, 0]], [kind, [0, 1, 1][-len(refs) :]]])
     assert attempt({"nodes": [["tuple", [1]], ["list", [0]]]}, {}) is None
 
 
@@ -281,9 +287,7 @@ def test_a_mutable_key(holder: list[Any], key: list[Any]) -> None:
     assert "unhashable" in refused(nodes).message
 
 
-def test_an_object_that_is_its_own_key() -> None:
-    nodes = [["object", 0, {"a": 1}], ["dict", [0, 0]]]
-    attempt({"nodes": nodes, "types": ["test.Model"]}, {})  # judged, whatever the verdict
+def test_an_object_built_of_itself() -> None:
     refused([["object", 0, {"index": 0, "values": 0, "name": 0}]], types=["pandas.Series"])
     fields = {"bit_generator": 1, "state": 0}
     refused([["object", 0, fields], ["str", "PCG64"]], types=["numpy.Generator"])
@@ -304,7 +308,6 @@ HUGE = [
     [["scalar", "<M8[9999999999D]", "0" * 16]],
     [["scalar", {"names": [], "formats": [], "offsets": [], "itemsize": 0}, ""]],
     [["dtype", "O"]],
-    [["dtype", "|O8"]],
     [["dtype", {"base": "<f8", "shape": [2**31, 2**31]}]],
     [["dtype", {"base": "<f8", "shape": [True]}]],
     [["dtype", {"names": ["a"], "formats": ["<f8"], "offsets": [2**40], "itemsize": 2**41}]],
@@ -317,7 +320,6 @@ HUGE = [
     [["int", "0x" + "0" * 10]],
     [["int", "9" * 5000]],
     [["float", "1_0"]],
-    [["float", " 1"]],
     [["float", "infinity"]],
     [["complex", "1"]],
     [["wtf8", "ff"]],
@@ -414,11 +416,8 @@ def test_random_states_out_of_range(name: str, key: str, value: Any) -> None:
     else:
         state[key] = value
     encoded = encode(Forged(name, state), FORGER)
-    views = {
-        tensor: TensorView(data.dtype, data.shape, memoryview(bytes(data.load())))
-        for tensor, data in encoded.tensors.items()
-    }
-    assert isinstance(attempt(msgspec.to_builtins(encoded.structure), views), Corrupt)
+    plain = msgspec.to_builtins(encoded.structure)
+    assert isinstance(attempt(plain, views_of(encoded.tensors)), Corrupt)
 
 
 @pytest.mark.parametrize("name", ["os", "PCG64 ", "BitGenerator", 5, None, ["PCG64"]])

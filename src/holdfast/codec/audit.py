@@ -243,11 +243,12 @@ class _Auditor:
         while stack:
             index = stack[-1]
             below = children[index] if self.nodes[index][0] in IMMUTABLE else ()
-            waiting = [child for child in below if child not in sizes]
-            if index not in sizes and waiting:
-                sizes[index] = _ENDLESS  # stays so when it is met again below itself
+            if index not in sizes:
+                sizes[index] = _ENDLESS  # what stands here when it is met again below itself
+                waiting = [child for child in below if child not in sizes]
                 stack += waiting
-                continue
+                if waiting:
+                    continue
             stack.pop()
             parts = [sizes[child] for child in below]
             size = 1 + sum(part[0] for part in parts)
