@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast.codec.frames import TYPES as FRAME_TYPES
+from holdfast.codec.functions import TYPES as FUNCTION_TYPES
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, Unsupported
 
@@ -86,5 +87,6 @@ TYPES: Final = (
         fields=_STATE,
         required=_STATE,
     ),
+    *FUNCTION_TYPES,
     *FRAME_TYPES,
 )

@@ -35,6 +35,9 @@ class TypeSpec:
         required: Names that must be there.
         transparent: Fields that do not appear in paths and tensor names.
         identity: Two objects with the same key are one object in the file; default ``id``.
+        accepts: Says whether an object of these classes is meant, in place of its type being
+            the located one: for functions, whose types say nothing. One that is not is refused
+            like any stranger.
     """
 
     id: str
@@ -47,6 +50,7 @@ class TypeSpec:
     required: frozenset[str] = frozenset()
     transparent: frozenset[str] = frozenset()
     identity: Callable[[Any], Hashable] = builtins.id
+    accepts: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Registry:
         """Return the spec of exactly ``type(obj)``; subclasses are other types."""
         kind = type(obj)
         spec = self.by_class.get(f"{kind.__module__}:{kind.__qualname__}")
+        if spec is not None and spec.accepts is not None:
+            return spec if spec.accepts(obj) else None
         if spec is not None and spec.locate() is not kind:
             raise Unsupported(
                 f"the class {kind.__module__}.{kind.__qualname__} is not the one that "
