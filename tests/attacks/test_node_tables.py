@@ -296,7 +296,6 @@ def test_an_object_built_of_itself() -> None:
 HUGE = [
     [["objects", [2**40], [], {}]],
     [["objects", [2**62, 0, 2**62], [], {}]],
-    [["objects", [2**53 - 1, 0], [], {}]],
     [["objects", [1] * 33, [1], {}], ["none"]],
     [["objects", [-1, -1], [1], {}], ["none"]],
     [["objects", [True], [1], {}], ["none"]],
@@ -320,10 +319,8 @@ HUGE = [
     [["int", "0x" + "0" * 10]],
     [["int", "9" * 5000]],
     [["float", "1_0"]],
-    [["float", "infinity"]],
     [["complex", "1"]],
     [["wtf8", "ff"]],
-    [["wtf8", "0"]],
     [["nptype", "record"]],
     [["builtin", "eval"]],
     [["builtin", ["int"]]],
