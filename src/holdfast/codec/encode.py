@@ -363,6 +363,19 @@ def _unknown_field(name: str, spec: TypeSpec, path: Path) -> Unsupported:
     )
 
 
+# What to write instead of values that are refused for good.
+_OWN_CLASS: Final = "give the step a class of its own and call holdfast.register(ThatClass)"
+_INSTEAD: Final = {
+    "operator.itemgetter": _OWN_CLASS,
+    "operator.attrgetter": _OWN_CLASS,
+    "operator.methodcaller": _OWN_CLASS,
+    "pathlib.PosixPath": "str(path)  # or pathlib.PurePosixPath(path)",
+    "pathlib.WindowsPath": "str(path)",
+    "pathlib.PureWindowsPath": "str(path)",
+    "numpy.recarray": "array.view(numpy.ndarray).astype(array.dtype.descr)",
+    "numpy.poly1d": "polynomial.coeffs",
+}
+
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -373,7 +386,7 @@ def _unsupported(obj: Any, path: Path) -> Unsupported:
         name = obj.__qualname__
         what = "a lambda" if "<lambda>" in name else f"the function {name}"
         message = f"{path} is {what}; code is never kept in a file."
-        hint = "give the step a class of its own and call holdfast.register(ThatClass)"
+        hint = _OWN_CLASS
     elif kind.__module__.partition(".")[0] in ("numpy", "scipy", "pandas", "sklearn", "torch"):
         message = f"{path} is a {where}, which this release cannot keep."
         hint = f"replace {path} by a plain value or array, or leave it out before saving"
@@ -383,4 +396,5 @@ def _unsupported(obj: Any, path: Path) -> Unsupported:
     else:
         message = f"{path} is a {where}, a class that is not registered."
         hint = f"holdfast.register({kind.__qualname__})  # before saving, and before loading"
+    hint = _INSTEAD.get(where.replace("._local.", ".").replace("numpy.rec.", "numpy."), hint)
     return Unsupported(_ADDRESS.sub("", message), hint=hint, ref=str(path))
