@@ -154,7 +154,7 @@ def codec_rows(forest, disk, folders):
         "disk hashed": lambda: by_pickle(model, durable, hashing=True),
     }
     alone = {"ours": partial(forest.round_trip, forest.hash), "pickle": whole(peers["memory"])}
-    took = alternate(alone, 3 * ROUNDS)  # first and by themselves: freed files slow pickle down
+    took = alternate(alone, 3 * ROUNDS)  # nothing else between them
     yield compared("codec + hash + validation vs pickle", took["ours"], took["pickle"], most=2)
     actions = {
         "our file": partial(forest.round_trip, forest.write),

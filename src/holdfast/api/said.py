@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.archive.read import is_file_name
 from holdfast.errors import UsageError
 from holdfast.trust import secrets
 
@@ -142,14 +144,16 @@ def _files(given: Any) -> dict[str, bytes]:
         given = {path.name: path for path in paths}
     result: dict[str, bytes] = {}
     for name, source in given.items():
-        relative = PurePosixPath(str(name))
-        if relative.is_absolute() or ".." in relative.parts or str(relative) in (".", ""):
-            raise UsageError(f"files[{name!r}]: a name is a relative path without '..'.")
+        relative = unicodedata.normalize("NFC", str(PurePosixPath(str(name))))
+        if not is_file_name(relative):
+            raise UsageError(
+                f"files[{name!r}]: a name is a relative path with '/', without '..', ':' or '\\'."
+            )
         if isinstance(source, bytes | bytearray | memoryview):
-            result[str(relative)] = bytes(source)
+            result[relative] = bytes(source)
             continue
         try:
-            result[str(relative)] = Path(source).read_bytes()
+            result[relative] = Path(source).read_bytes()
         except OSError as error:
             raise UsageError(
                 f"files[{name!r}] cannot be read: {error.strerror or error}", hint=f"ls -l {source}"

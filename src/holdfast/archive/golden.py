@@ -41,6 +41,7 @@ __all__ = [
 MAX_ROWS: Final = 64
 MAX_BYTES: Final = 1_000_000
 PROBE_ROWS: Final = 8
+_MOST_ROWS: Final = 1 << 20  # a later release may keep more than this one does
 SEED: Final = 20_260_301
 
 
@@ -106,6 +107,10 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
             math.isfinite(bound) and 0 <= bound <= 1 for bound in limits
         ):
             raise Corrupt("the record's golden set is damaged: parts or tolerances are wrong")
+        if golden.level not in ("inputs", "synthetic"):
+            raise Corrupt(f"the record's golden set has the unknown level {golden.level!r:.40}")
+        if golden.rows is not None and not 0 < golden.rows <= _MOST_ROWS:
+            raise Corrupt(f"the record's golden set claims {golden.rows} rows")
         return golden
 
 
@@ -359,6 +364,8 @@ def replay(
     stored = held["inputs"]
     audit = codec.audit(stored.structure, stored.tensors, registry)
     inputs = codec.decode(stored.structure, stored.tensors, registry, audit)
+    if row_count(inputs) != golden.rows:
+        raise Corrupt(f"the golden inputs have {row_count(inputs)} rows, not {golden.rows}")
     rows = golden.rows or 1
     started = time.perf_counter()
     results = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
@@ -25,7 +26,15 @@ from holdfast.record import (
 )
 from holdfast.store.base import BlobStore
 
-__all__ = ["Checked", "OpenedVersion", "Tensors", "blobs_of", "open_version", "verify_version"]
+__all__ = [
+    "Checked",
+    "OpenedVersion",
+    "Tensors",
+    "blobs_of",
+    "is_file_name",
+    "open_version",
+    "verify_version",
+]
 
 
 class Checked(NamedTuple):
@@ -65,11 +74,6 @@ class OpenedVersion(NamedTuple):
         return self.tensors.checked
 
 
-class _View(NamedTuple):
-    data: memoryview
-    hashed: bool
-
-
 class _Bytes:
     """Blobs viewed and verified: hashed, or stamped by an earlier hash of the same inode."""
 
@@ -79,7 +83,7 @@ class _Bytes:
         self._stamps = stamps if verify == "auto" else None
         self.checked = "unchecked" if verify == "never" else "stamped"
 
-    def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[_View]:
+    def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[memoryview]:
         """Return the bytes of blobs given as (digest, size, what it holds)."""
         views, identities = [], []
         for item in wanted:
@@ -87,7 +91,7 @@ class _Bytes:
             views.append(view)
             identities.append(identity)
         if self._verify == "never":
-            return [_View(view, hashed=False) for view in views]
+            return views
         stamped = self._stamped(identities)
         doubtful = [
             i
@@ -96,8 +100,7 @@ class _Bytes:
         ]
         self._hash([(wanted[i], views[i]) for i in doubtful])
         self._remember({identities[i]: wanted[i][0] for i in doubtful})
-        unhashed = set(range(len(views))).difference(doubtful)
-        return [_View(view, hashed=i not in unhashed) for i, view in enumerate(views)]
+        return views
 
     def _viewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
         """Map a blob and say which bytes they are; the blob is closed again, the mapping stays."""
@@ -112,6 +115,17 @@ class _Bytes:
                 )
             view = reading.view()
             return view, None if self._verify == "never" else reading.identity()
+
+    def holds(self, piece: str, tensors: Sequence[TensorEntry]) -> bool:
+        """Say whether a piece was found to hold just these tensors before, or is not judged."""
+        if self._stamps is None:
+            return self._verify == "never"
+        return self._stamps.proof(piece, _cut(tensors), "tensors") is not None
+
+    def remember_held(self, piece: str, tensors: Sequence[TensorEntry]) -> None:
+        """Stamp that a piece holds these tensors, which is true wherever its bytes are."""
+        if self._stamps is not None:
+            self._stamps.add_proof(piece, _cut(tensors), "tensors", "held")
 
     def _stamped(self, identities: Sequence[Identity | None]) -> dict[Identity, Digest]:
         if self._stamps is None:
@@ -143,6 +157,11 @@ class _Bytes:
                 if reading.identity() == identity:
                     fresh[identity] = digest
         self._stamps.add_blobs(fresh)
+
+
+def _cut(tensors: Sequence[TensorEntry]) -> Digest:
+    """Name what a piece must hold: sizes and digests of its tensors, in order."""
+    return digest_of("".join(f"{layout.nbytes(e)} {e.digest}\n" for e in tensors).encode())
 
 
 def _digests(views: Sequence[memoryview]) -> list[Digest]:
@@ -188,7 +207,7 @@ class Tensors(Mapping[str, TensorView]):
             return
         head = self._pieces[0]
         (view,) = self._source.views([(parse_digest(head.digest), head.size, "the header")])
-        if view.data != self._plan.header:
+        if view != self._plan.header:
             raise Corrupt("the safetensors header is not the one the content describes")
 
     def open_all(self) -> None:
@@ -204,21 +223,26 @@ class Tensors(Mapping[str, TensorView]):
             wanted.append((parse_digest(piece.digest), piece.size, what))
         for number, view in zip(numbers, self._source.views(wanted), strict=True):
             self._match_content(number, view)
-            self._views[number] = view.data
+            self._views[number] = view
 
-    def _match_content(self, number: int, view: _View) -> None:
-        """Compare tensors with the digests that the content, and so its id, names."""
-        entries, offset = self._plan.pieces[number], 0
+    def _match_content(self, number: int, data: memoryview) -> None:
+        """Compare tensors with the digests that the content, and so its id, names.
+
+        That the piece's own bytes are sound does not say that they are this content's.
+        """
+        piece = self._pieces[number + 1].digest
+        entries = [e for e in self._plan.pieces[number] if isinstance(e, TensorEntry)]
+        alone = len(entries) == 1
+        if not alone and self._source.holds(piece, entries):
+            return
+        offset = 0
         for entry in entries:
-            assert isinstance(entry, TensorEntry)  # noqa: S101 - planned from the content
             end = offset + layout.nbytes(entry)
-            if len(entries) == 1:
-                found = self._pieces[number + 1].digest
-            else:
-                found = digest_of(view.data[offset:end]) if view.hashed else entry.digest
-            if found != entry.digest:
+            if (piece if alone else digest_of(data[offset:end])) != entry.digest:
                 raise Corrupt(f"tensor {entry.name!r:.100} is not the one the content names")
             offset = end
+        if not alone:
+            self._source.remember_held(piece, entries)
 
     def __getitem__(self, name: str) -> TensorView:
         entry = self._entries[name]
@@ -261,7 +285,7 @@ def open_version(
         content,
         record,
         Tensors(content, found, source),
-        {entry.name: view.data for entry, view in zip(content.files, views, strict=True)},
+        {entry.name: view for entry, view in zip(content.files, views, strict=True)},
     )
 
 
@@ -279,22 +303,35 @@ def _documents(store: BlobStore, manifest: Digest) -> tuple[Manifest, Content, R
 
 
 def _check_content(content: Content) -> None:
+    if len(content.tensors) > layout.MAX_TENSORS:
+        raise Corrupt(f"{len(content.tensors)} tensors are more than {layout.MAX_TENSORS}")
     names = [entry.name for entry in content.tensors]
     if names != sorted(set(names)):
         raise Corrupt("the content's tensors are not sorted by name, each once")
     for entry in content.tensors:
         parse_digest(entry.digest)
     files = [file.name for file in content.files]
-    if files != sorted(files) or len({name.casefold() for name in files}) != len(files):
+    folded = {unicodedata.normalize("NFKC", name).casefold() for name in files}
+    if files != sorted(files) or len(folded) != len(files):
         raise Corrupt("the content's files are not sorted by name, each once")
     for file in content.files:
         parse_digest(file.digest)
-        path = PurePosixPath(file.name)
-        plain = file.name.isprintable() and "\\" not in file.name and ":" not in file.name
-        if not plain or path.is_absolute() or ".." in path.parts or str(path) != file.name:
+        if not is_file_name(file.name):
             raise Corrupt(f"{file.name!r:.100} is not a relative file name")
         if file.size < 0:
             raise Corrupt(f"the file {file.name!r:.100} has a negative size")
+
+
+def is_file_name(name: str) -> bool:
+    """Say whether a name stays inside a folder on every file system, look-alikes included."""
+    if not name.isprintable() or unicodedata.normalize("NFC", name) != name:
+        return False
+    for spelling in (name, unicodedata.normalize("NFKC", name)):
+        path = PurePosixPath(spelling)
+        inside = path.parts and not path.is_absolute() and ".." not in path.parts
+        if not inside or str(path) != spelling or {"\\", ":"} & {*spelling}:
+            return False
+    return True
 
 
 def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:

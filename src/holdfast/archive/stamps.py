@@ -1,8 +1,9 @@
 """What was verified on this machine: a cache that may be deleted at any time.
 
 A blob's stamp says that the very inode, with this size and these times, had these bytes; a proof's
-stamp says that a version's golden set passed with these library versions on this processor. Both
-save work. Neither is security: who can write the cache or the store can forge them.
+stamp says that a version's golden set passed with these library versions on this processor, or
+that a piece holds the tensors a content names. Both save work. Neither is security: who can write
+the cache can forge them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from holdfast.store.base import BlobStore
 
 __all__ = ["Written", "write_document", "write_tensors"]
 
-_CHUNK: Final = 4 << 20
+_CHUNK: Final = 1 << 20  # what was just hashed is still in the cache when it is written
 _MISSES: Final = 4
 
 Progress = Callable[[int, int], None]
@@ -127,7 +127,8 @@ class _Writer:
         self._stop = threading.Event()
 
     def run(self, pieces: Sequence[Sequence[layout.TensorLike]]) -> list[_Done]:
-        pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        # Twice the cores: half of the threads wait for fsync while the others hash.
+        pool = ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1)))
         try:
             futures: list[Future[_Done]] = [pool.submit(self._piece, piece) for piece in pieces]
             wait(futures, return_when=FIRST_EXCEPTION)

@@ -126,7 +126,7 @@ def _node_columns(fields: Mapping[str, Any], total: int, dtype: Any) -> dict[str
         _require_column(column, name, total)
         if name in dtype.names:
             # A copy, for a mapped file could change between the judging and the building.
-            columns[name] = column.astype(dtype[name])
+            columns[name] = np.asarray(column).astype(dtype[name])
         elif np.any(column):
             raise Corrupt(f"this scikit-learn cannot honour the {name} of a tree")
     return columns
