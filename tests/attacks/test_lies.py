@@ -112,10 +112,8 @@ def with_header(store, docs):
     """Write the header that the content's tensors imply, and set the pieces' sizes to match."""
     plan = layout.plan([TensorEntry(**{**e, "shape": tuple(e["shape"])}) for e in docs.tensors])
     header = put(store, plan.header)
-    pieces = [
-        {"digest": p["digest"], "size": size}
-        for p, size in zip(docs.manifest["pieces"][1:], plan.sizes, strict=False)
-    ]
+    digest = docs.manifest["pieces"][-1]["digest"]
+    pieces = [{"digest": digest, "size": size} for size in plan.sizes]
     docs.manifest["pieces"] = [{"digest": header, "size": len(plan.header)}, *pieces]
 
 
