@@ -131,7 +131,8 @@ def _compare(
         gap = np.abs(one64 - other64)
         same = (one64 == other64) | (np.isnan(one64) & np.isnan(other64))
         gap = np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))
-        bad = ~same & ~(gap <= close[1] + close[0] * np.abs(one64))
+        # An infinite gap is never near, though the bound is infinite too where one side is.
+        bad = ~same & ~(np.isfinite(gap) & (gap <= close[1] + close[0] * np.abs(one64)))
     return bad, float(gap.max(initial=0.0))
 
 
