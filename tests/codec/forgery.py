@@ -5,6 +5,8 @@ and prints how many versions were refused and how many were harmless. A crash en
 does a version that takes more than 2 s of CPU time or 4 GiB of memory.
 """
 
+# ruff: noqa: PLW0108 - what an action looks up belongs to the action, which may fail
+
 from __future__ import annotations
 
 import collections
@@ -152,6 +154,89 @@ def numbers() -> list[Any]:
     ]
 
 
+def sparse() -> list[Any]:
+    from scipy import sparse
+
+    dense = np.array([[1.0, 0, 2, 0], [0, 0, 3, 0], [4, 5, 0, 0], [0, 0, 0, 6]])
+    kinds = [f"{name}_{kind}" for name in FORMATS for kind in ("array", "matrix")]
+    found = [getattr(sparse, kind)(dense) for kind in kinds]
+    found += [sparse.bsr_array(dense, blocksize=(2, 2)), sparse.coo_array(dense[0])]
+    return [*found, sparse.csr_array(dense.astype("i4")), sparse.csr_array((0, 3))]
+
+
+FORMATS = ("csr", "csc", "bsr", "coo", "dia", "lil", "dok")
+
+
+def use_sparse(matrix: Any) -> None:
+    """Go through scipy's compiled code in every way that indexes by stored numbers."""
+    if max(matrix.shape) > 10_000 or matrix.nnz > 10_000:
+        return
+    ones = np.ones((matrix.shape[-1], 2))
+    actions: list[Callable[[], object]] = [
+        matrix.toarray,
+        lambda: matrix @ ones,
+        lambda: matrix @ ones[:, 0],
+        lambda: matrix @ matrix,
+        lambda: (matrix + matrix).toarray(),
+        lambda: matrix.multiply(matrix).toarray(),
+        lambda: (matrix != matrix).toarray(),  # noqa: PLR0124 - comparing is the point
+        lambda: matrix[1:3],
+        lambda: matrix[:, [0, 1]],
+        lambda: matrix[[1, 0]],
+        lambda: matrix[0, 1],
+        lambda: matrix.sum(axis=0),
+        lambda: matrix.max(axis=1),
+        matrix.diagonal,
+        matrix.copy,
+        lambda: matrix.copy().sum_duplicates(),
+        lambda: matrix.copy().eliminate_zeros(),
+        lambda: matrix.copy().sort_indices(),
+        lambda: matrix.T.toarray(),
+        *(getattr(matrix, f"to{name}") for name in FORMATS),
+        lambda: matrix.tocsr() @ ones,
+        lambda: matrix.copy().__setitem__((0, 1), 7),
+        lambda: matrix.copy().resize((2, 2)),
+    ]
+    for action in actions:
+        with contextlib.suppress(Exception):
+            action()
+
+
+def interpolators() -> list[Any]:
+    from scipy import interpolate, stats
+
+    x = np.arange(6.0)
+    return [
+        interpolate.BSpline(np.arange(10.0), x, 3),
+        interpolate.PPoly(np.ones((3, 5)), x),
+        interpolate.CubicSpline(x, np.stack([x, x**2], axis=1)),
+        interpolate.interp1d(x, x**2),
+        interpolate.interp1d(x, x**2, kind="cubic", bounds_error=False, fill_value=(0, 1)),
+        interpolate.interp1d(x, x**2, kind="nearest", fill_value="extrapolate"),
+        stats.norm(1, scale=np.array([2.0])),
+        stats.randint(1, 4),
+    ]
+
+
+def use_interpolator(value: Any) -> None:
+    """Evaluate inside, outside and at what is no number."""
+    at = np.array([-1e300, -1, 0, 0.5, 2, 4.9, 5, 6, 1e300, np.nan, np.inf])
+    actions: list[Callable[[], object]] = [
+        lambda: value(at),
+        lambda: value(at, 2),
+        lambda: value.derivative()(at),
+        lambda: value.antiderivative(2)(at),
+        lambda: value.integrate(0, 3),
+        lambda: value.roots(),
+        lambda: value.pdf(at),
+        lambda: value.rvs(3),
+        lambda: value.mean(),
+    ]
+    for action in actions:
+        with contextlib.suppress(Exception):
+            action()
+
+
 def use_plainly(value: Any) -> None:
     """Do with a value what any reader might."""
     actions: list[Callable[[Any], object]] = [
@@ -183,6 +268,8 @@ GROUPS: dict[str, tuple[Callable[[], list[Any]], Callable[[Any], None]]] = {
     "functions": (functions, use_plainly),
     "standard": (standard, use_plainly),
     "numbers": (numbers, use_plainly),
+    "sparse": (sparse, use_sparse),
+    "interpolators": (interpolators, use_interpolator),
 }
 
 

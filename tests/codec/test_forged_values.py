@@ -13,7 +13,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("forgery.py")
 
 
-@pytest.mark.parametrize("group", ["functions", "standard", "numbers"])
+@pytest.mark.parametrize("group", ["functions", "standard", "numbers", "sparse", "interpolators"])
 def test_forged_values_are_refused_or_harmless(group: str) -> None:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
@@ -25,6 +25,6 @@ def test_forged_values_are_refused_or_harmless(group: str) -> None:
         env={**os.environ, **one_thread},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    counts = json.loads(done.stdout)
+    counts = json.loads(done.stdout.splitlines()[-1])  # LAPACK may complain before it
     assert counts["refused"] > 100
     assert counts["refused"] > counts.get("harmless", 0)

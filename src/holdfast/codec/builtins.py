@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+from holdfast.codec.distributions import TYPES as DISTRIBUTIONS
 from holdfast.codec.frames import TYPES as FRAMES
 from holdfast.codec.functions import TYPES as FUNCTIONS
 from holdfast.codec.masked import TYPES as MASKED
 from holdfast.codec.random import TYPES as RANDOM
+from holdfast.codec.sparse import TYPES as SPARSE
+from holdfast.codec.splines import TYPES as SPLINES
 from holdfast.codec.standard import TYPES as STANDARD
 
 __all__ = ["TYPES"]
 
-TYPES: Final = (*FUNCTIONS, *STANDARD, *RANDOM, *MASKED, *FRAMES)
+TYPES: Final = (
+    *FUNCTIONS,
+    *STANDARD,
+    *RANDOM,
+    *MASKED,
+    *SPARSE,
+    *SPLINES,
+    *DISTRIBUTIONS,
+    *FRAMES,
+)
