@@ -237,6 +237,81 @@ def use_interpolator(value: Any) -> None:
             action()
 
 
+def frames() -> list[Any]:
+    import pandas as pd
+
+    columns = {
+        "category": pd.cut([1, 5, 9], 3),
+        "masked": pd.array([1, None, 3], dtype="Int64"),
+        "boolean": pd.array([True, None, False], dtype="boolean"),
+        "text": pd.array(["a", None, "c"], dtype="string"),
+        "zoned": pd.date_range("2026", periods=3, tz="Europe/Berlin"),
+        "period": pd.period_range("2026", periods=3, freq="M"),
+        "interval": pd.IntervalIndex.from_breaks([0, 1, 2, 3]),
+        "sparse": pd.arrays.SparseArray([0.0, 1.5, 0.0], fill_value=0.0),
+    }
+    rows = pd.MultiIndex.from_tuples([(1, "a"), (1, "b"), (2, None)], names=["x", "y"])
+    found = [pd.Series(value, index=rows) for value in columns.values()]
+    found += [pd.Index(value) for value in columns.values()]
+    return [*found, pd.DataFrame(np.eye(3), columns=rows), pd.date_range("2026", periods=3)]
+
+
+def marks() -> list[Any]:
+    import pandas as pd
+
+    return [
+        pd.Timestamp("2026-03-03 04:05", tz="Europe/Berlin"),
+        pd.Timedelta(5, "s"),
+        pd.Interval(0, 1.5),
+        pd.Period("2026-03", "M"),
+        [pd.NaT, pd.NA],
+        pd.CategoricalDtype(["a", "b"]),
+        [pd.IntervalDtype("int64", "left"), pd.SparseDtype("float64", 0.0), pd.Int8Dtype()],
+        [pd.DatetimeTZDtype("ns", "UTC"), pd.PeriodDtype("M"), pd.StringDtype("python")],
+        pd.Categorical(["a", None, "b"]),
+        pd.arrays.SparseArray([0, 5, 0, 6], kind="block"),
+    ]
+
+
+def use_frame(value: Any) -> None:
+    """Go through pandas' compiled code in the ways that trust codes, masks and levels."""
+    import pandas as pd
+
+    if hasattr(value, "__len__") and len(value) > 1000:
+        return
+    actions: list[Callable[[], object]] = [
+        lambda: list(value),
+        lambda: value.to_numpy(),
+        lambda: np.asarray(value),
+        lambda: value.sort_index(),
+        lambda: value.sort_values(),
+        lambda: value.value_counts(),
+        lambda: value.isna().sum(),
+        lambda: value.unique(),
+        lambda: value.reset_index(),
+        lambda: value.groupby(level=0).count(),
+        lambda: value.loc[(1, "a")],
+        lambda: value.get_loc(value[0]),
+        lambda: value.get_indexer(value),
+        lambda: value.take([0, -1]),
+        lambda: value.astype(object),
+        lambda: value.astype(str),
+        lambda: value.index.to_frame(),
+        lambda: value.sum(),
+        lambda: value + value,
+        lambda: value.start_time,
+        lambda: value.strftime("%Y-%m-%d %H:%M:%S"),
+        lambda: value.isoformat(),
+        lambda: value.sparse.to_dense(),
+        lambda: pd.Series([None, None], dtype=value),
+        lambda: pd.Series([1, 2]).astype(value),
+        lambda: 1 in value,
+    ]
+    for action in actions:
+        with contextlib.suppress(Exception):
+            action()
+
+
 def use_plainly(value: Any) -> None:
     """Do with a value what any reader might."""
     actions: list[Callable[[Any], object]] = [
@@ -270,6 +345,8 @@ GROUPS: dict[str, tuple[Callable[[], list[Any]], Callable[[Any], None]]] = {
     "numbers": (numbers, use_plainly),
     "sparse": (sparse, use_sparse),
     "interpolators": (interpolators, use_interpolator),
+    "frames": (frames, use_frame),
+    "marks": (marks, use_frame),
 }
 
 

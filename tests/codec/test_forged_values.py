@@ -13,7 +13,9 @@ import pytest
 SCRIPT = Path(__file__).with_name("forgery.py")
 
 
-@pytest.mark.parametrize("group", ["functions", "standard", "numbers", "sparse", "interpolators"])
+@pytest.mark.parametrize(
+    "group", ["functions", "standard", "numbers", "sparse", "interpolators", "frames", "marks"]
+)
 def test_forged_values_are_refused_or_harmless(group: str) -> None:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(

@@ -8,6 +8,7 @@ from holdfast.codec.distributions import TYPES as DISTRIBUTIONS
 from holdfast.codec.frames import TYPES as FRAMES
 from holdfast.codec.functions import TYPES as FUNCTIONS
 from holdfast.codec.masked import TYPES as MASKED
+from holdfast.codec.pandas_values import TYPES as PANDAS
 from holdfast.codec.random import TYPES as RANDOM
 from holdfast.codec.sparse import TYPES as SPARSE
 from holdfast.codec.splines import TYPES as SPLINES
@@ -23,5 +24,6 @@ TYPES: Final = (
     *SPARSE,
     *SPLINES,
     *DISTRIBUTIONS,
+    *PANDAS,
     *FRAMES,
 )
