@@ -251,8 +251,8 @@ def frames() -> list[Any]:
         "sparse": pd.arrays.SparseArray([0.0, 1.5, 0.0], fill_value=0.0),
     }
     rows = pd.MultiIndex.from_tuples([(1, "a"), (1, "b"), (2, None)], names=["x", "y"])
-    found = [pd.Series(value, index=rows) for value in columns.values()]
-    found += [pd.Index(value) for value in columns.values()]
+    found = [pd.Index(value, name="n") for value in columns.values()]
+    found += [pd.Series(columns[name], index=rows) for name in ("category", "text", "sparse")]
     return [*found, pd.DataFrame(np.eye(3), columns=rows), pd.date_range("2026", periods=3)]
 
 
