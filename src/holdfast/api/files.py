@@ -144,7 +144,7 @@ def read_npz(path: Path) -> dict[str, Any]:
                 if member.file_size > max(1 << 20, member.compress_size * _NPZ_RATIO):
                     raise Corrupt(f"{path}: {member.filename!r} claims an impossible size")
         with np.load(path, allow_pickle=False) as arrays:
-            return {str(name): arrays[name] for name in arrays.files}
+            return {str(name): _array(arrays[name], name, path) for name in arrays.files}
     except ValueError as error:
         if isinstance(error, Corrupt):
             raise
@@ -157,3 +157,9 @@ def read_npz(path: Path) -> dict[str, Any]:
         raise Corrupt(f"{path} is not a sound npz archive: {error!s:.200}") from error
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise Corrupt(f"{path} is not a sound npz archive: {error!s:.200}") from error
+
+
+def _array(value: Any, name: str, path: Path) -> Any:
+    if not isinstance(value, np.ndarray):  # numpy hands out a member's bytes when it is no .npy
+        raise Corrupt(f"{path}: {name!r:.100} is not an array")
+    return value

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import pickletools
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,8 +50,10 @@ def sniff(path: Path) -> str:
         return "gguf"
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
-    if _is_pickle(head):
+    if _is_pickle(path, head):
         raise _unsafe(path, _imports(path))
+    if _is_compressed_pickle(head):
+        raise _unsafe(path, "a compressed pickle")
     return "onnx" if _is_onnx(head) else "an unknown kind of file"
 
 
@@ -70,15 +76,37 @@ def _zip(path: Path) -> str:
     return "an unknown kind of zip archive"
 
 
-def _is_pickle(head: bytes) -> bool:
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+def _is_pickle(path: Path, head: bytes) -> bool:
+    if _has_protocol(head):
         return True
+    with path.open("rb") as file:
+        data = file.read(_PICKLE_LIMIT)
     try:  # protocols 0 and 1 have no magic number: the first opcodes must make sense
-        for count, (opcode, _, _) in enumerate(pickletools.genops(head)):
+        for count, (opcode, _, _) in enumerate(pickletools.genops(data)):
             if opcode.name == "STOP" or count > 30:
                 return count > 0
     except Exception:  # noqa: BLE001 - whatever the parser says, these bytes are no pickle
         return False
+    return False
+
+
+def _has_protocol(data: bytes) -> bool:
+    return data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _is_compressed_pickle(head: bytes) -> bool:
+    """Look at the first bytes inside what joblib's ``compress=`` writes, and no more of them."""
+    unpackers: tuple[Callable[[], bytes], ...] = (
+        lambda: zlib.decompressobj(wbits=47).decompress(head, 16),  # zlib or gzip
+        lambda: bz2.BZ2Decompressor().decompress(head, 16),
+        lambda: lzma.LZMADecompressor().decompress(head, 16),
+    )
+    for unpack in unpackers:
+        try:
+            if _has_protocol(unpack()):
+                return True
+        except (zlib.error, lzma.LZMAError, OSError, EOFError):
+            continue
     return False
 
 
@@ -106,7 +134,9 @@ def _is_onnx(head: bytes) -> bool:
 
     Source: onnx.proto, message ModelProto.
     """
-    return head[:1] == b"\x08" and 1 <= head[1] <= 32 and head[2:3] in b"\x12\x1a\x3a\x42\x28\x22"
+    if len(head) < 3 or head[0] != 8:
+        return False
+    return 1 <= head[1] <= 32 and head[2] in b"\x12\x1a\x3a\x42\x28\x22"
 
 
 def _unsafe(path: Path, what: str) -> UnsafeContent:
