@@ -122,17 +122,15 @@ def _compare(
 ) -> tuple[np.ndarray[Any, Any], float]:
     """Return which elements differ, and the largest absolute difference."""
     one, other = _numbers(want), _numbers(have)
-    if close is None or want.dtype not in TOLERANCE:
-        bad = one != other
-        gaps = np.abs(one.astype(np.float64) - other.astype(np.float64)) if bad.any() else bad
-        return bad, float(gaps.max(initial=0))
     with np.errstate(invalid="ignore", over="ignore"):
         one64, other64 = one.astype(np.float64), other.astype(np.float64)
+        same = (one == other) | (np.isnan(one64) & np.isnan(other64))
         gap = np.abs(one64 - other64)
-        same = (one64 == other64) | (np.isnan(one64) & np.isnan(other64))
         gap = np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))
-        # An infinite gap is never near, though the bound is infinite too where one side is.
-        bad = ~same & ~(np.isfinite(gap) & (gap <= close[1] + close[0] * np.abs(one64)))
+        bad = ~same
+        if close is not None and want.dtype in TOLERANCE:
+            # An infinite gap is never near, though the bound is infinite too where one side is.
+            bad &= ~(np.isfinite(gap) & (gap <= close[1] + close[0] * np.abs(one64)))
     return bad, float(gap.max(initial=0.0))
 
 
