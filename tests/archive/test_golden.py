@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from holdfast import frameworks
@@ -146,3 +147,44 @@ def test_nan_equals_nan_and_the_sign_of_zero_does_not_matter():
     captured = record(lambda x: np.array([np.nan, 0.0, np.inf, -np.inf]), np.ones((4, 1)))
     assert again(captured, lambda x: np.array([np.nan, -0.0, np.inf, -np.inf])).passed
     assert again(captured, lambda x: np.array([0.0, 0.0, np.inf, np.inf])).differing == 2
+
+
+def test_a_model_may_write_into_what_it_is_given():
+    def in_place(inputs):
+        inputs *= 2.0
+        return inputs
+
+    rows = np.arange(40.0).reshape(20, 2)
+    captured = record(in_place, rows)
+    assert not captured.golden.nondeterministic
+    assert np.array_equal(rows, np.arange(40.0).reshape(20, 2))
+    assert np.array_equal(captured.inputs, rows)
+    found = again(captured, in_place)
+    assert (found.passed, found.largest) == (True, 0.0)
+    assert again(captured, double).passed
+
+
+def test_a_model_may_use_its_answers_memory_again():
+    answer = np.zeros((20, 2))
+
+    def reuses(inputs):
+        answer[: len(inputs)] = inputs * 3.0
+        answer[0] = len(inputs)
+        return answer[: len(inputs)]
+
+    captured = record(reuses, np.ones((20, 2)))
+    assert not captured.golden.nondeterministic
+    assert again(captured, reuses).largest == 0.0
+    assert not again(captured, double).passed
+
+
+def test_a_frame_is_replayed_as_a_frame():
+    frame = pd.DataFrame({"b": np.arange(90.0), "a": ["x", "y", "z"] * 30})
+
+    def answer(given):
+        assert list(given.columns) == ["b", "a"]
+        return given["b"].to_numpy() + (given["a"] == "y").to_numpy()
+
+    captured = record(answer, frame)
+    assert captured.golden.rows == 64
+    assert again(captured, answer).largest == 0.0

@@ -242,19 +242,17 @@ def capture(
 def _record(behaviour: Behaviour, kept: Any, level: str, registry: Registry) -> Captured:
     method, rows = behaviour.methods[0], row_count(kept)
     stored = codec.encode(kept, registry, label="inputs")
-    kept = _as_replayed(stored, registry)
-    probe_inputs = take_rows(kept, PROBE_ROWS) if rows is not None else kept
-    started = time.perf_counter()
-    outputs = {
-        part: _call(behaviour, method, part_inputs)
-        for part, part_inputs in (("probe", probe_inputs), ("full", kept))
-    }
-    seconds = time.perf_counter() - started
-    encoded = {
-        "inputs": stored,
-        **{part: codec.encode(value, registry, label=part) for part, value in outputs.items()},
-    }
-    again = codec.encode(_call(behaviour, method, probe_inputs), registry, label="probe")
+    views = {name: _view(data) for name, data in stored.tensors.items()}
+    inputs = _Inputs(stored.structure, views, registry)
+    encoded, seconds, output = {"inputs": stored}, 0.0, None
+    for part, count in (("probe", PROBE_ROWS), ("full", rows)):
+        given = inputs.rows(count if rows is not None else None)
+        started = time.perf_counter()
+        output = _call(behaviour, method, given)
+        seconds += time.perf_counter() - started
+        encoded[part] = _settled(codec.encode(output, registry, label=part))
+    probe = _call(behaviour, method, inputs.rows(PROBE_ROWS if rows is not None else None))
+    again = codec.encode(probe, registry, label="probe")
     steady = difference(_held(encoded["probe"]), _held(again), TOLERANCE, 1).differing == 0
     blob, parts = _blob(encoded)
     golden = Golden(
@@ -266,20 +264,44 @@ def _record(behaviour: Behaviour, kept: Any, level: str, registry: Registry) -> 
         tolerance=TOLERANCE,
         nondeterministic=not steady,
     )
-    return Captured(golden, blob, kept, outputs["full"], seconds)
+    return Captured(golden, blob, inputs.rows(None), output, seconds)
 
 
-def _as_replayed(stored: codec.Encoded, registry: Registry) -> Any:
-    """Return inputs as a replay will see them: same values, the memory layout of the file.
+class _Inputs:
+    """Stored inputs, built anew for each call: a model may write into what it is given.
 
-    Matrix products differ in the last bit with the layout; this way a replay can be exact.
+    At save they are built as a replay will build them, in the memory layout of the file: matrix
+    products differ in the last bit with the layout, and this way a replay can be exact.
     """
-    views = {
-        name: TensorView(data.dtype, data.shape, memoryview(bytearray(data.load())))
-        for name, data in stored.tensors.items()
-    }
-    audit = codec.audit(stored.structure, views, registry)
-    return codec.decode(stored.structure, views, registry, audit)
+
+    def __init__(
+        self, structure: Structure, views: Mapping[str, TensorView], registry: Registry
+    ) -> None:
+        self._structure = structure
+        self._views = views
+        self._registry = registry
+        self._audit = codec.audit(structure, views, registry)
+
+    def rows(self, count: int | None) -> Any:
+        """Return the first rows, or all."""
+        views = {
+            name: TensorView(view.dtype, view.shape, memoryview(bytearray(view.data)))
+            for name, view in self._views.items()
+        }
+        inputs = codec.decode(self._structure, views, self._registry, self._audit)
+        return inputs if count is None else take_rows(inputs, count)
+
+
+def _settled(encoded: codec.Encoded) -> codec.Encoded:
+    """Copy an answer's bytes, for a model may use the memory again in its next call."""
+    return codec.Encoded(
+        encoded.structure, {name: _copied(data) for name, data in encoded.tensors.items()}
+    )
+
+
+def _copied(data: TensorData) -> TensorData:
+    copy = memoryview(bytes(data.load()))
+    return TensorData(data.dtype, data.shape, lambda: copy)
 
 
 def _call(behaviour: Behaviour, method: str, inputs: Any) -> Any:
@@ -361,16 +383,15 @@ def replay(
         Corrupt: The golden set itself is damaged.
     """
     held = _opened(golden, blob)
-    stored = held["inputs"]
-    audit = codec.audit(stored.structure, stored.tensors, registry)
-    inputs = codec.decode(stored.structure, stored.tensors, registry, audit)
-    if row_count(inputs) != golden.rows:
-        raise Corrupt(f"the golden inputs have {row_count(inputs)} rows, not {golden.rows}")
+    inputs = _Inputs(held["inputs"].structure, held["inputs"].tensors, registry)
+    found = row_count(inputs.rows(None))
+    if found != golden.rows:
+        raise Corrupt(f"the golden inputs have {found} rows, not {golden.rows}")
     rows = golden.rows or 1
     started = time.perf_counter()
     results = []
     for part, count in (("probe", min(PROBE_ROWS, rows)), ("full", rows)):
-        part_inputs = take_rows(inputs, count) if golden.rows is not None else inputs
+        part_inputs = inputs.rows(count if golden.rows is not None else None)
         try:
             output = _call(behaviour, golden.method, part_inputs)
         except Exception as error:  # noqa: BLE001 - whatever a wrong model raises is the finding
