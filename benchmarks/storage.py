@@ -36,7 +36,7 @@ from timing import (
     whole,
 )
 
-ROUNDS = 5
+ROUNDS = 9
 WIDTH, LAYERS, CLASSES = 2048, 24, 10
 SETTLED = 2.1  # a file younger than two seconds is not stamped
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import Corrupt, HoldfastError, NoSpace, NoStore
+from holdfast.errors import Conflict, Corrupt, HoldfastError, NoSpace, NoStore
 from holdfast.record import Digest, digest_hex, digest_of
 from holdfast.store import local
 from holdfast.store.local import LocalStore
@@ -218,19 +218,24 @@ def test_the_next_delete_finishes_an_interrupted_one(store: LocalStore) -> None:
     assert list((store.path / "tmp").iterdir()) == []
 
 
-def test_two_deletes_at_once_do_not_disturb_each_other(store: LocalStore) -> None:
+def test_a_second_delete_at_once_is_refused_and_disturbs_nothing(store: LocalStore) -> None:
     digest = put(store, b"data")
+    refused = []
 
-    def other_is_faster(_: Digest) -> bool:
-        store.delete([digest], still_needed=never, grace=0.0)
+    def other_tries(_: Digest) -> bool:
+        with pytest.raises(Conflict, match="Something else is deleting") as caught:
+            LocalStore.open(store.path).delete([digest], still_needed=never, grace=0.0)
+        refused.append(caught.value.exit_code)
         return False
 
-    store.delete([digest], still_needed=other_is_faster, grace=0.0)
+    assert store.delete([digest], still_needed=other_tries, grace=0.0) == 4
+    assert refused == [8]
     assert not store.has(digest)
     put(store, b"data")
     interrupted_delete(store, digest)
-    store.delete([], still_needed=other_is_faster, grace=0.0)
+    assert store.delete([], still_needed=other_tries, grace=0.0) == 4
     assert not store.has(digest)
+    assert store.delete([], still_needed=never) == 0
 
 
 def test_prune_beside_writers_takes_nothing_they_were_promised(store: LocalStore) -> None:
@@ -240,7 +245,8 @@ def test_prune_beside_writers_takes_nothing_they_were_promised(store: LocalStore
 
     def prune() -> None:
         while not done.is_set():
-            store.delete(digests, still_needed=never)
+            with contextlib.suppress(Conflict):
+                store.delete(digests, still_needed=never)
 
     def write(data: bytes) -> None:
         digest = digest_of(data)

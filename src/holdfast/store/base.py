@@ -107,4 +107,7 @@ class BlobStore(Protocol):
         Blobs used within ``grace`` seconds stay. Each blob is first set aside, then
         ``still_needed`` is asked again; when it says yes, or when the blob was freshened
         meanwhile, it is put back. An interrupted delete loses nothing.
+
+        Raises:
+            Conflict: Another deletion is at work, and this store cannot have two.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from holdfast.durable import create_only, fsync_dir, mapped_os_errors, write_all
-from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound
+from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
 from holdfast.record import (
     FORMAT,
     Digest,
@@ -41,6 +42,7 @@ __all__ = ["MARKER", "LocalReading", "LocalStore"]
 MARKER: Final = "store.json"
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
+_TAKEN_BACK: Final = 4  # times a reader takes a blob back from deletions that keep it anyway
 _MOST_FILES: Final = 65_536
 _FRESH_SECONDS: Final = 600.0  # well under prune's grace of an hour, so a freshened blob is safe
 _STALE_SECONDS: Final = 86_400.0
@@ -315,7 +317,7 @@ class LocalStore:
     def open_blob(self, digest: Digest) -> LocalReading:
         """Open a blob for viewing, not hashed; raises ``NotFound``, ``Corrupt`` for a link."""
         place = self._place(digest)
-        for again in (True, False):
+        for again in range(_TAKEN_BACK, -1, -1):
             try:
                 return LocalReading(_open_file(place))
             except FileNotFoundError as error:
@@ -361,7 +363,7 @@ class LocalStore:
         grace: float = 3600.0,
     ) -> int:
         """Delete blobs and return the bytes freed; see ``BlobStore.delete``."""
-        with mapped_os_errors(self.path, "deleting"):
+        with mapped_os_errors(self.path, "deleting"), self._only_deleter():
             freed = sum(
                 self._dispose(Digest(f"sha256:{trash.name[6:]}"), still_needed, grace)
                 for trash in list(self._tmp.glob("trash-*"))
@@ -369,11 +371,35 @@ class LocalStore:
             )
             for digest in digests:
                 with contextlib.suppress(FileNotFoundError):
+                    if time.time() - self._place(digest).lstat().st_mtime < grace:
+                        continue  # in use: never out of a reader's sight, not even for a moment
                     self._place(digest).rename(self._trash(digest))
                     freed += self._dispose(digest, still_needed, grace)
             fsync_dir(self._blobs)
             self._sweep()
         return freed
+
+    @contextlib.contextmanager
+    def _only_deleter(self) -> Iterator[None]:
+        """Refuse to delete beside another deletion.
+
+        One that has judged a blob in the trash must not meet a second one that puts the same blob,
+        taken back and in use by now, into the same place. The lock ends with its process.
+        """
+        fd = os.open(self.path / MARKER, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(
+                    f"Something else is deleting in {self.path}. Nothing was deleted here.",
+                    hint="hold prune",
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(fd)
 
     def _dispose(self, digest: Digest, still_needed: Callable[[Digest], bool], grace: float) -> int:
         trash = self._trash(digest)
