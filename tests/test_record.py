@@ -269,7 +269,11 @@ def test_documents_read_back_equal(document: Document) -> None:
 @settings(max_examples=25)
 @example(extra={"extra": {"extra": 1}, "nothing": None, "z": []})
 def test_unknown_top_level_fields_survive_a_round_trip(document: Document, extra) -> None:
-    data = canonical({**parse_json(document.encode(), "document"), **extra})
+    fields = {**parse_json(document.encode(), "document"), **extra}
+    if "digest" in fields:
+        bare = canonical({key: value for key, value in fields.items() if key != "digest"})
+        fields["digest"] = digest_of(bare)
+    data = canonical(fields)
     again = type(document).decode(data)
     assert again.extra.keys() == extra.keys()
     assert again.encode() == data

@@ -247,9 +247,12 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """Return the document's canonical bytes; fields at their default None are left out."""
+        return canonical(self._members())
+
+    def _members(self) -> dict[str, Any]:
         fields = msgspec.to_builtins(self)
         extra = fields.pop("extra")
-        return canonical({**extra, **{k: v for k, v in fields.items() if v is not None}})
+        return {**extra, **{k: v for k, v in fields.items() if v is not None}}
 
 
 class TensorEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -386,6 +389,9 @@ class Manifest(Document, frozen=True, kw_only=True):
 class LogEntry(Document, frozen=True, kw_only=True):
     """One act on a name. Entries are create-only and chained by digest.
 
+    The newest entry has no successor that vouches for it, so each also carries ``digest``, the
+    SHA-256 of its own canonical bytes without that member. It tells damage, not forgery.
+
     Attributes:
         name: The model's name.
         seq: Position in the name's log, from 1, dense.
@@ -408,3 +414,21 @@ class LogEntry(Document, frozen=True, kw_only=True):
     by: str
     kind: str
     body: dict[str, Any]
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview) -> Self:
+        """Read an entry from its canonical bytes.
+
+        Raises:
+            Corrupt: As for every document, or the entry does not match its own digest.
+        """
+        entry = super().decode(data)
+        entry.extra.pop("digest", None)
+        if entry.encode() != bytes(data):
+            raise Corrupt(f"{cls.title}: it does not match its own digest")
+        return entry
+
+    def encode(self) -> bytes:
+        """Return the entry's canonical bytes with their own digest among them."""
+        members = self._members()
+        return canonical({**members, "digest": digest_of(canonical(members))})

@@ -107,8 +107,8 @@ def _replayed(version: Version) -> tuple[str, str]:
         loaded = version.load_proven(replay="always")
     except MissingExtra:
         raise
-    except EnvironmentMismatch:
-        return "unproved", "bytes verified; the golden set needs into= or a registered class"
+    except EnvironmentMismatch as error:
+        return "unproved", f"bytes verified, not built: {error.message}"
     if loaded.replay is None:
         return loaded.proof, "bytes verified, behaviour not recorded"
     result = loaded.replay

@@ -55,7 +55,7 @@ def save(file: Path, out: Out, **given: Any) -> None:
     twin = version.same_content_as
     lines = [
         f"Saved {version.ref}  {human_bytes(version.size)} ({human_bytes(written)} new)",
-        f"  {version.facts()['golden set']}; proof: {version.proof}",
+        f"  golden set {version.facts()['golden set']}; proof: {version.proof}",
     ]
     if twin is not None:
         lines.append(f"  same content as {twin}; nothing was copied")
