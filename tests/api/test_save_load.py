@@ -1,5 +1,6 @@
 """A model goes in with one call and comes out of another process the same."""
 
+import enum
 import json
 import os
 import subprocess
@@ -280,3 +281,17 @@ def test_moved_store_still_loads(tmp_path, cancer):
     holdfast.save(cancer[0], "cancer", inputs=cancer[1], store=store)
     moved = Path(store.path).rename(tmp_path / "after")
     assert holdfast.load("cancer", store=moved).n_features_in_ == 30
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+def test_an_enumeration_is_kept_once_it_is_registered(store):
+    with pytest.raises(errors.Unsupported, match=r"holdfast\.register\(Colour\)"):
+        holdfast.save({"c": Colour.BLUE}, "colours", store=store)
+    holdfast.register(Colour, name="colour")
+    holdfast.save({"c": Colour.BLUE, "again": [Colour.BLUE]}, "colours", store=store)
+    again = holdfast.load("colours", store=store)
+    assert again["c"] is again["again"][0] is Colour.BLUE

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from enum import Enum
 from importlib import import_module
 from typing import Any, Final, cast
 
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.standard import enum_spec
 from holdfast.errors import Corrupt, UsageError
 from holdfast.frameworks.base import Adapter, LoadOptions, Opened, Payload
 
@@ -73,7 +75,8 @@ def register(
     """Let a class of the caller be kept and built; the same call is needed at save and at load.
 
     Args:
-        cls: A ``torch.nn.Module`` subclass, or a class whose instances are their ``__dict__``.
+        cls: A ``torch.nn.Module`` subclass, an enumeration, or a class whose instances are their
+            ``__dict__``.
         name: Name in files; default ``module.qualname`` of the class.
         arguments: For modules: instance to constructor arguments.
 
@@ -98,8 +101,10 @@ def register(
                 f"The name {identifier!r} is registered for {known.classes[0]} already.",
                 hint=f"holdfast.register({cls.__qualname__}, name='another-name')",
             )
-    _registered[identifier] = TypeSpec(
-        id=identifier, locate=lambda: cls, classes=(key,), encode=vars
+    _registered[identifier] = (
+        enum_spec(cls, identifier)
+        if issubclass(cls, Enum)
+        else TypeSpec(id=identifier, locate=lambda: cls, classes=(key,), encode=vars)
     )
 
 
