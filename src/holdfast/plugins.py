@@ -15,6 +15,7 @@ REQUIREMENTS: Final[dict[str, str]] = {
     "ml_dtypes": "ml_dtypes>=0.4",
     "onnx": "onnx>=1.15",
     "pandas": "pandas>=2.0",
+    "pyarrow": "pyarrow>=14",
     "scipy": "scipy>=1.9",
     "sklearn": "scikit-learn>=1.2",
     "torch": "torch>=2.1",

@@ -57,6 +57,7 @@ def rich_example() -> Any:
         np.float32(1): {1, "m", frozenset({2})}, 1j: slice(1, None, 2), 9: range(1, 9, 2),
         "kinds": (int, np.float64, np.dtype("M8[s]"), np.str_("u"), np.bytes_(b"s\0")),
         "columns": [[*range(9)], [0.5] * 9, ["t"] * 9], "order": OrderedDict(z=1, a=[]),
+        "vocabulary": dict(zip("abcdefghi", range(9), strict=True)),
         "arrays": [
             np.arange(6.0).reshape(2, 3).T, np.array(["ab", "c"]), np.array([True, False]),
             np.zeros(2, [("x", "i1"), ("y", "?"), ("z", "U2", (2,))]), np.array(["2026"], "M8[D]"),

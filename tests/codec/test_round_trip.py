@@ -66,6 +66,7 @@ VALUES = [
     ["a", "\ud800"] * 5,
     np.dtype("float32"),
     np.dtype(">i8"),
+    np.dtype(object),
     np.dtype([("a", "<f4", (2, 3)), ("b", "U5")]),
     np.dtype("M8[25s]"),
     list(BUILTINS.values()),

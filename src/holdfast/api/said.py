@@ -27,6 +27,7 @@ class Said:
         metrics: Finite numbers by name.
         params: JSON-like values by name.
         labels: Names of the output classes in order, or None.
+        threshold: Least probability of the second class for it to be the answer, or None.
         data: What the caller says of the training data.
         parents: References or record ids of the versions this one was made from.
         tags: Texts by name.
@@ -38,6 +39,7 @@ class Said:
     metrics: dict[str, Any]
     params: dict[str, Any]
     labels: list[str] | None
+    threshold: float | None
     data: Any
     parents: tuple[str, ...]
     tags: dict[str, str]
@@ -58,6 +60,7 @@ class Said:
             metrics=metrics,
             params=plain(given.get("params") or {}, "params"),
             labels=None if labels is None else [str(item) for item in _listed(labels, "labels")],
+            threshold=_threshold(given.get("threshold")),
             data=plain(given.get("data"), "data"),
             parents=tuple(str(item) for item in _listed(given.get("parents", ()), "parents")),
             tags={name: str(value) for name, value in tags.items()},
@@ -129,6 +132,18 @@ def _listed(value: Any, place: str) -> list[Any]:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise UsageError(f"{place}= takes a list, not {type(value).__name__}.")
     return list(value)
+
+
+def _threshold(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 1:
+        raise UsageError(
+            f"threshold={value!r:.60} is not a probability between 0 and 1.",
+            hint="holdfast.save(model, name, threshold=0.3)",
+        )
+    return float(number)
 
 
 def _text(value: Any, place: str) -> str | None:

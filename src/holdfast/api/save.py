@@ -17,14 +17,15 @@ from holdfast.api.load import behaviour_of, mismatch, open_for
 from holdfast.api.progress import bytes_progress
 from holdfast.api.said import Said
 from holdfast.api.store import Store, resolve, the_store
+from holdfast.api.threshold import refuse_unusable
 from holdfast.api.version import Version
+from holdfast.archive import frames, read, signature, write
 from holdfast.archive import golden as goldens
-from holdfast.archive import read, signature, write
 from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name
 from holdfast.durable import mapped_os_errors
 from holdfast.environment import capture
-from holdfast.errors import Corrupt, EnvironmentMismatch, NoSpace, NotFound, UsageError
+from holdfast.errors import Corrupt, EnvironmentMismatch, NoSpace, NotFound, Unsupported, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Payload
 from holdfast.record import Content, Digest, FileEntry, Manifest, Record, digest_of
 from holdfast.trust import secrets
@@ -38,6 +39,7 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
     *,
     inputs: Any = None,
     labels: Sequence[str] | None = None,
+    threshold: float | None = None,
     metrics: Mapping[str, float] | None = None,
     params: Mapping[str, Any] | None = None,
     data: Any = None,
@@ -59,9 +61,12 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
         model: The live object: an estimator, a module, a state dictionary, arrays; or a
             ``pathlib.Path`` to a safetensors, npz or ONNX file.
         name: The model's name, lower case.
-        inputs: Rows the model was made for (DataFrame, array, tensor; tuple or dictionary of
-            them). Up to 64 rows or 1 MB are kept as the golden set.
+        inputs: Rows the model was made for (DataFrame of pandas, polars or Arrow, array, sparse
+            matrix, tensor, list of texts; tuple or dictionary of them). Up to 64 rows or 1 MB are
+            kept as the golden set.
         labels: Names of the output classes, in order.
+        threshold: For a classifier of two classes: ``predictor().predict`` answers the second
+            where its probability is at least this, in place of the usual half.
         metrics: Numbers worth comparing between versions.
         params: Hyper-parameters and other JSON-like facts.
         data: What the model was trained on: a path, a digest, a description.
@@ -86,8 +91,9 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
     """
     check_name(name)
     given = {
-        "labels": labels, "metrics": metrics, "params": params, "data": data, "parents": parents,
-        "tags": tags, "note": note, "license": license, "files": files,
+        "labels": labels, "threshold": threshold, "metrics": metrics, "params": params,
+        "data": data, "parents": parents, "tags": tags, "note": note, "license": license,
+        "files": files,
     }  # fmt: skip
     said = Said.of(given)
     said.refuse_secrets(allow_secrets)
@@ -125,10 +131,13 @@ class _Saving:
         payload = adapter.pack(model, self.registry)
         self._refuse_secrets(payload)
         self._step("encode")
+        inputs = frames.native(inputs)
         behaviour = behaviour_of(adapter, model)
         captured = goldens.capture(behaviour, inputs, self.registry, mode=mode)
+        if self.said.threshold is not None:
+            refuse_unusable(model, behaviour, captured)
         self._step("record golden outputs")
-        described = self._signature(captured, inputs)
+        described = self._signature(captured, inputs, model)
         record = self._record(adapter, model, payload, captured, parents)
         kept = self._write(adapter, payload, captured, described, record)
         self._step("hash and write")
@@ -175,20 +184,25 @@ class _Saving:
             findings.extend(secrets.find_in_bytes(content, f"files[{name!r}]"))
         secrets.refuse_secrets(findings, self.allowed)
 
-    def _signature(self, captured: goldens.Captured | None, inputs: Any) -> dict[str, Any]:
+    def _signature(
+        self, captured: goldens.Captured | None, inputs: Any, model: Any
+    ) -> dict[str, Any]:
         described: dict[str, Any] = {}
         if captured is not None:
-            taken = signature.describe(captured.inputs)
+            taken = signature.describe(captured.inputs, model)
             if captured.golden.level == "synthetic":
                 taken = signature.without_dtypes(taken)
             described["inputs"] = taken
             described["outputs"] = signature.describe(captured.outputs)
             described["method"] = captured.golden.method
         if inputs is not None:
-            described["inputs"] = signature.describe(inputs)
-        if self.said.labels is not None:
-            described["labels"] = self.said.labels
-        return described
+            described["inputs"] = signature.describe(inputs, model)
+        told = {
+            "classes": signature.classes_of(model),
+            "labels": self.said.labels,
+            "threshold": self.said.threshold,
+        }
+        return described | {part: value for part, value in told.items() if value is not None}
 
     def _record(
         self,
@@ -308,6 +322,7 @@ class _Saving:
         except EnvironmentMismatch:  # a class of the user's own: it loads with into= or register
             return "state only"
         if captured is None:
+            self._require_same(adapter, model, again)
             return "state only"
         result = opened.replay(behaviour_of(adapter, again), self.registry)
         if not result.passed:
@@ -318,7 +333,18 @@ class _Saving:
                 self.registry,
             )
             raise mismatch(self.name, result, opened.record, at_save=True, steady=live.passed)
+        self._require_same(adapter, model, again)
         return opened.level(result)
+
+    def _require_same(self, adapter: Adapter, model: Any, again: Any) -> None:
+        """Refuse what would lose something; both have answered the same calls by now."""
+        found = adapter.difference(model, again, self.registry)
+        if found is not None:
+            raise Unsupported(
+                f"{found}, so {self.name} would not be kept whole. Nothing became visible.",
+                hint=f"del {found.partition(' ')[0]}  # if the model does not need it",
+                ref=self.name,
+            )
 
     def _commit(self, kept: _Kept, author: str) -> VersionInfo:
         """Make the version visible: all blobs present and durable, then one log entry."""

@@ -56,7 +56,9 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
 
 
 def predict(ref: str, inputs: Any, *, store: StoreLike = None) -> Any:
-    """Load a version and answer for checked inputs; see ``Predictor.predict``.
+    """Load a version and answer for checked inputs, with its threshold where it has one.
+
+    See ``Predictor.predict``.
 
     Raises:
         SignatureMismatch: The inputs are not the model's.

@@ -171,6 +171,8 @@ class Version:
 
     def facts(self) -> dict[str, str]:
         """Return what is worth showing, as texts by title."""
+        from holdfast.api.threshold import threshold_words
+
         record, content = self.record, self.content
         libraries = record.environment.get("packages", {})
         facts = {
@@ -181,6 +183,7 @@ class Version:
             "aliases": ", ".join(self.aliases),
             "metrics": ", ".join(f"{k} {v:g}" for k, v in record.metrics.items()),
             "labels": ", ".join(content.signature.get("labels", ())),
+            "threshold": threshold_words(content.signature),
             "golden set": _golden_words(record),
             "note": record.note or "",
             "license": record.license or "not set",

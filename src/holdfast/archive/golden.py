@@ -20,7 +20,7 @@ import msgspec
 from holdfast import codec
 from holdfast.archive import layout
 from holdfast.archive.compare import TOLERANCE, Difference, Held, difference
-from holdfast.archive.signature import is_frame
+from holdfast.archive.frames import is_sparse
 from holdfast.codec.registry import Registry
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.errors import Corrupt, Unsupported, UsageError
@@ -157,7 +157,7 @@ def row_count(value: Any) -> int | None:
     """Return the number of rows of model inputs, None when they have no common row dimension."""
     if isinstance(value, list):
         return len(value)
-    if isinstance(value, tuple | Mapping):
+    if isinstance(value, tuple | Mapping) and not is_sparse(value):  # one format is a dict
         items = list(value.values()) if isinstance(value, Mapping) else list(value)
         counts = {row_count(item) for item in items}
         return counts.pop() if len(counts) == 1 else None
@@ -167,11 +167,13 @@ def row_count(value: Any) -> int | None:
 
 def take_rows(value: Any, count: int) -> Any:
     """Return the first ``count`` rows of inputs of any supported kind."""
+    if is_sparse(value):  # several formats cannot be sliced, one is a dict
+        return value.tocsr()[:count].asformat(value.format)
     if isinstance(value, Mapping):
         return {key: take_rows(item, count) for key, item in value.items()}
     if isinstance(value, tuple):
         return tuple(take_rows(item, count) for item in value)
-    if is_frame(value):
+    if hasattr(value, "iloc"):
         return value.iloc[:count]
     return value[:count] if row_count(value) is not None else value
 

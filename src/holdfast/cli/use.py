@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,50 +152,17 @@ def predict(ref: str, data: Path, out: Out) -> None:
     Columns are reordered by name to match training, or refused; never guessed.
     """
     from holdfast.api.history import get
+    from holdfast.cli.rows import read_csv
 
     version = get(ref, store=out.store)
     predictor = version.predictor()
-    frame = _read_csv(data, predictor.signature.get("inputs", {}))
-    answers = predictor.named(predictor.predict(frame))
+    rows = read_csv(data, predictor.signature.get("inputs", {}))
+    answers = predictor.named(predictor.predict(rows))
     for note in predictor.notes:
         out.talk(note)
     lines = ["prediction", *(_csv_line(answer) for answer in answers)]
     document = {"ref": version.ref, "predictions": answers}
     out.data(document, lines, (_csv_line(answer) for answer in answers))
-
-
-def _read_csv(path: Path, expected: dict[str, Any]) -> Any:
-    """Read a table: a DataFrame where pandas is there, else numbers as an array."""
-    try:
-        import pandas as pd
-    except ImportError:
-        return _numbers(path, expected)
-    source: Any = sys.stdin if str(path) == "-" else path
-    try:
-        frame = pd.read_csv(source)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path} cannot be read as CSV: {error!s:.200}", hint=f"head {path}"
-        ) from error
-    if expected.get("kind") == "array":
-        return frame.to_numpy(dtype=expected.get("dtype", "float64"))
-    return frame
-
-
-def _numbers(path: Path, expected: dict[str, Any]) -> Any:
-    import numpy as np
-
-    text = sys.stdin if str(path) == "-" else path.open(encoding="utf-8", newline="")
-    with text:
-        header, *rows = list(csv.reader(text)) or [[]]
-    if expected.get("kind") == "frame":
-        from holdfast.plugins import import_extra
-
-        import_extra("pandas", needed_for="predicting from named columns")
-    try:
-        return np.array(rows, dtype=expected.get("dtype", "float64")).reshape(-1, len(header))
-    except ValueError as error:
-        raise UsageError(f"{path}: {error!s:.200}", hint=f"head {path}") from error
 
 
 def _csv_line(answer: Any) -> str:

@@ -11,5 +11,6 @@ from holdfast.codec.audit import Audit, Summary, audit
 from holdfast.codec.builtins import TYPES
 from holdfast.codec.decode import decode
 from holdfast.codec.encode import Encoded, encode
+from holdfast.codec.same import first_difference
 
-__all__ = ["TYPES", "Audit", "Encoded", "Summary", "audit", "decode", "encode"]
+__all__ = ["TYPES", "Audit", "Encoded", "Summary", "audit", "decode", "encode", "first_difference"]

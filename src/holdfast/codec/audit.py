@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from holdfast.codec.arrays import NARROW, array_shape, dtype_of
-from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MAX_NODES, NUMPY_TYPES
+from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MAX_NODES, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch
 from holdfast.record import Structure
@@ -108,8 +108,16 @@ class Summary:
         return self._auditor.tensors[node[1]].dtype if node[0] == "buffer" else None
 
     @property
+    def is_dict(self) -> bool:
+        """Whether it is a plain dict, of whichever members."""
+        return self.kind in ("dict", "textdict")
+
+    @property
     def items(self) -> tuple[Summary, ...]:
-        """The members of a list, tuple or set, keys and values in turn of a dict; else empty."""
+        """The members of a list, tuple or set, keys and values in turn of a dict; else empty.
+
+        A dict of texts to values of one plain type keeps no node per member, so it is empty too.
+        """
         node = self._node
         refs = node[1] if node[0] in _REFS else ()
         return tuple(Summary(self._auditor, ref) for ref in refs)
@@ -313,11 +321,11 @@ def _bytes(auditor: _Auditor, node: Sequence[Any]) -> bool:
     return tensor.dtype == "U8" and len(tensor.shape) == 1
 
 
-def _column(dtype: str) -> Callable[[_Auditor, Sequence[Any]], bool]:
+def _column(*dtypes: str) -> Callable[[_Auditor, Sequence[Any]], bool]:
     def judge(auditor: _Auditor, node: Sequence[Any]) -> bool:
         _kind, name = node
         tensor = auditor.tensor(name)
-        return tensor.dtype == dtype and len(tensor.shape) == 1
+        return tensor.dtype in dtypes and len(tensor.shape) == 1
 
     return judge
 
@@ -359,7 +367,7 @@ def _scalar(_: _Auditor, node: Sequence[Any]) -> bool:
 
 def _dtype(_: _Auditor, node: Sequence[Any]) -> bool:
     _kind, text = node
-    return dtype_of(text) is not None
+    return text == OBJECT or dtype_of(text) is not None
 
 
 def _sequence(auditor: _Auditor, node: Sequence[Any]) -> bool:
@@ -378,6 +386,13 @@ def _range(auditor: _Auditor, node: Sequence[Any]) -> bool:
 
 def _dict(auditor: _Auditor, node: Sequence[Any]) -> bool:
     return _sequence(auditor, node) and len(node[1]) % 2 == 0
+
+
+def _text_dict(auditor: _Auditor, node: Sequence[Any]) -> bool:
+    if not _sized(2)(auditor, node):
+        return False
+    keys, values = (auditor.nodes[ref] for ref in node[1])
+    return keys[0] == "strings" and values[0] in ("strings", "ints", "floats")
 
 
 def _buffer(auditor: _Auditor, node: Sequence[Any]) -> bool:
@@ -422,7 +437,7 @@ _JUDGES: Final[dict[str, Callable[[_Auditor, Sequence[Any]], bool]]] = {
     "strings": _strings,
     "bytes": _bytes,
     "bytearray": _bytes,
-    "ints": _column("I64"),
+    "ints": _column("U8", "I8", "U16", "I16", "U32", "I32", "I64"),
     "floats": _column("F64"),
     "array": _array,
     "objects": _objects,
@@ -435,6 +450,7 @@ _JUDGES: Final[dict[str, Callable[[_Auditor, Sequence[Any]], bool]]] = {
     "set": _sequence,
     "frozenset": _sequence,
     "dict": _dict,
+    "textdict": _text_dict,
     "ordereddict": _dict,
     "slice": _sized(3),
     "range": _range,

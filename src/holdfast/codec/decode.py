@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.codec.arrays import dtype_of, load_array
 from holdfast.codec.audit import Audit
-from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MUTABLE, NUMPY_TYPES
+from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MUTABLE, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.codec.tensors import TensorView
 from holdfast.errors import Corrupt, HoldfastError
@@ -213,12 +213,13 @@ _MAKERS: Final[dict[str, Callable[[_Decoder, Sequence[Any]], Any]]] = {
     "array": lambda decoder, node: load_array(_tensor(decoder, node[1]), node[2]),
     "objects": lambda _, node: np.empty(node[1], dtype=object, order=node[3].get("order", "C")),
     "scalar": _scalar,
-    "dtype": lambda _, node: dtype_of(node[1]),
+    "dtype": lambda _, node: np.dtype(object) if node[1] == OBJECT else dtype_of(node[1]),
     "nptype": lambda _, node: NUMPY_TYPES[node[1]],
     "builtin": lambda _, node: BUILTINS[node[1]],
     "buffer": lambda decoder, node: _tensor(decoder, node[1]),
     "list": lambda _, __: [],
     "dict": lambda _, __: {},
+    "textdict": lambda _, __: {},
     "ordereddict": lambda _, __: OrderedDict(),
     "set": lambda _, __: set(),
 }
@@ -240,6 +241,13 @@ def _fill_dict(target: dict[Any, Any], node: Sequence[Any], values: Sequence[Any
         raise Corrupt("a dictionary has the same key twice")
 
 
+def _fill_text_dict(target: dict[str, Any], node: Sequence[Any], values: Sequence[Any]) -> None:
+    keys, members = (values[ref] for ref in node[1])
+    target.update(zip(keys, members, strict=True))
+    if len(target) != len(keys):
+        raise Corrupt("a dictionary has the same key twice")
+
+
 def _fill_set(target: set[Any], node: Sequence[Any], values: Sequence[Any]) -> None:
     target.update(values[ref] for ref in node[1])
     if len(target) != len(node[1]):
@@ -256,6 +264,7 @@ def _fill_objects(target: np.ndarray[Any, Any], node: Sequence[Any], values: Seq
 _FILLERS: Final[dict[str, Callable[[Any, Sequence[Any], Sequence[Any]], None]]] = {
     "list": lambda target, node, values: target.extend(values[ref] for ref in node[1]),
     "dict": _fill_dict,
+    "textdict": _fill_text_dict,
     "ordereddict": _fill_dict,
     "set": _fill_set,
     "objects": _fill_objects,

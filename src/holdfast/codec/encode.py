@@ -7,13 +7,13 @@ import math
 import re
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from holdfast.codec.arrays import dtype_text, store_array
-from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, NUMPY_TYPES
+from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.codec.tensors import TensorData
 from holdfast.errors import Unsupported
@@ -26,6 +26,7 @@ Node: TypeAlias = "tuple[Any, ...]"
 _SAFE: Final = 2**53 - 1
 _INT64: Final = 2**63
 _NAME_BYTES: Final = 200
+_NARROW: Final = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
 
 
 class Encoded(NamedTuple):
@@ -147,7 +148,7 @@ class _Encoder:
             if isinstance(obj, np.generic):
                 return _scalar(obj)
             if isinstance(obj, np.dtype):
-                return ("dtype", dtype_text(obj))
+                return ("dtype", OBJECT if obj.char == "O" else dtype_text(obj))
             if isinstance(obj, type):
                 return _class(obj)
         except Unsupported as error:
@@ -159,6 +160,8 @@ class _Encoder:
             fields = spec.encode(obj)
         except Unsupported as error:
             raise _at(path, error) from error
+        if not spec.derived.isdisjoint(fields):
+            fields = {key: value for key, value in fields.items() if key not in spec.derived}
         if spec.fields is not None and not fields.keys() <= spec.fields:
             raise _unknown_field(min(fields.keys() - spec.fields), spec, path)
         refs = {}
@@ -208,19 +211,37 @@ _LEAVES: Final[dict[type, Callable[[Any], Node]]] = {
 
 
 def _list(encoder: _Encoder, items: list[Any], path: Path) -> Node:
-    if len(items) >= COLUMN_FROM:
-        kinds = set(map(type, items))
-        if kinds == {str} and all(map(_encodable, items)):
-            return ("strings", list(items))
-        if kinds == {int} and all(-_INT64 <= item < _INT64 for item in items):
-            return ("ints", encoder.tensor(_column(items, np.int64), path))
-        if kinds == {float} and not any(map(math.isnan, items)):
-            return ("floats", encoder.tensor(_column(items, np.float64), path))
+    kind = _column_kind(items)
+    if kind == "strings":
+        return (kind, list(items))
+    if kind is not None:
+        return (kind, encoder.tensor(_column(kind, items), path))
     return ("list", [encoder.ref(item, _item(path, i)) for i, item in enumerate(items)])
 
 
-def _column(items: list[Any], dtype: type) -> TensorData:
-    return store_array(np.array(items, dtype=dtype)).tensor
+def _column_kind(items: Collection[Any]) -> str | None:
+    """Return the kind of node that keeps items of one plain type together, None for a list."""
+    kinds = set(map(type, items)) if len(items) >= COLUMN_FROM else ()
+    if kinds == {str}:
+        return "strings" if all(map(_encodable, items)) else None
+    if kinds == {int}:
+        return "ints" if min(items) >= -_INT64 and max(items) < _INT64 else None
+    if kinds == {float}:
+        return None if any(map(math.isnan, items)) else "floats"
+    return None
+
+
+def _column(kind: str, items: list[Any]) -> TensorData:
+    """Return numbers as a tensor, whole ones in the narrowest integers that hold them all."""
+    if kind == "floats":
+        return store_array(np.array(items, dtype=np.float64)).tensor
+    low, high = min(items), max(items)
+    fits = (dtype for dtype in _NARROW if _holds(dtype, low) and _holds(dtype, high))
+    return store_array(np.array(items, dtype=next(fits))).tensor
+
+
+def _holds(dtype: type[np.integer[Any]], number: int) -> bool:
+    return int(np.iinfo(dtype).min) <= number <= int(np.iinfo(dtype).max)
 
 
 def _item(path: Path, position: int) -> Path:
@@ -262,6 +283,9 @@ def _spelled(key: Any) -> str:
 
 
 def _dict(encoder: _Encoder, items: dict[Any, Any], path: Path) -> Node:
+    if type(items) is dict and _column_kind(items) == "strings" and _column_kind(items.values()):
+        keys = encoder.ref(list(items), Path(path, "keys", ".keys()"))
+        return ("textdict", [keys, encoder.ref(list(items.values()), path)])
     refs = []
     for key, value in items.items():
         text = _text(key)[:60]

@@ -91,6 +91,7 @@ chi2 f_classif f_oneway f_regression mutual_info_classif mutual_info_regression 
 """
 # scikit-learn's own helpers that fitted estimators hold; the name in files says what they are.
 _INNER: Final = {
+    "sklearn.check_array": ("sklearn.utils.validation", "check_array"),
     "sklearn.kmeans_elkan": ("sklearn.cluster._kmeans", "_kmeans_single_elkan"),
     "sklearn.kmeans_lloyd": ("sklearn.cluster._kmeans", "_kmeans_single_lloyd"),
 }

@@ -87,8 +87,8 @@ def _encode_partial(partial: Any) -> dict[str, Any]:
 
 
 def _check_partial(fields: Mapping[str, Any]) -> None:
-    kinds = (fields["func"].type_id, fields["args"].kind, fields["keywords"].kind)
-    if kinds != ("function", "tuple", "dict"):
+    kinds = (fields["func"].type_id, fields["args"].kind, fields["keywords"].is_dict)
+    if kinds != ("function", "tuple", True):
         raise Corrupt("a functools.partial is not a known function with its arguments")
     if any(key.kind != "str" for key in fields["keywords"].items[::2]):
         raise Corrupt("a keyword of a functools.partial is not a text")

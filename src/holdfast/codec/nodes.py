@@ -18,6 +18,7 @@ __all__ = [
     "MAX_NODES",
     "MUTABLE",
     "NUMPY_TYPES",
+    "OBJECT",
     "TENSOR_KINDS",
 ]
 
@@ -26,6 +27,9 @@ MAX_NODES: Final = 5_000_000
 # Lists of one plain type become one node from this length on.
 COLUMN_FROM: Final = 8
 
+# The dtype of arrays of objects, which only a dtype as a value can be.
+OBJECT: Final = "|O"
+
 LEAVES: Final = frozenset(
     {
         "none", "bool", "int", "float", "complex", "str", "wtf8", "ellipsis", "scalar", "dtype",
@@ -33,7 +37,7 @@ LEAVES: Final = frozenset(
     }
 )  # fmt: skip
 TENSOR_KINDS: Final = frozenset({"bytes", "bytearray", "ints", "floats", "array", "buffer"})
-MUTABLE: Final = frozenset({"list", "dict", "ordereddict", "set", "objects"})
+MUTABLE: Final = frozenset({"list", "dict", "textdict", "ordereddict", "set", "objects"})
 IMMUTABLE: Final = frozenset({"tuple", "frozenset", "slice", "range"})
 CONTAINERS: Final = MUTABLE | IMMUTABLE | {"object"}
 

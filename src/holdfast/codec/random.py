@@ -54,7 +54,14 @@ def _encode_generator(generator: Any) -> dict[str, Any]:
     return {**fields, "seed": seed} if type(seed) is SeedSequence else fields
 
 
+def _global() -> Any:
+    """Return the generator behind ``numpy.random.seed``, which estimators hold by default."""
+    return np.random.mtrand._rand  # noqa: SLF001 - numpy has no public name for it
+
+
 def _encode_random_state(random: Any) -> dict[str, Any]:
+    if random is _global():  # its state is the process's, not the model's
+        return {"shared": True}
     legacy = random.get_state(legacy=False)
     own = _state_of(random._bit_generator)  # noqa: SLF001 - numpy offers no public way to it
     if legacy["has_gauss"] and own["bit_generator"] != "MT19937":
@@ -67,6 +74,12 @@ def _encode_random_state(random: Any) -> dict[str, Any]:
 
 
 def _build_random_state(fields: Mapping[str, Any]) -> Any:
+    if "shared" in fields:
+        if fields != {"shared": True}:
+            raise Corrupt("the shared generator of numpy has a state of its own")
+        return _global()
+    if _RANDOM_STATE - fields.keys():
+        raise Corrupt("a RandomState lacks a part of its state")
     random = np.random.RandomState(_bit_generator(fields))
     if fields["bit_generator"] == "MT19937":
         state = {**fields["state"], "bit_generator": "MT19937"}
@@ -77,7 +90,9 @@ def _build_random_state(fields: Mapping[str, Any]) -> Any:
 def _encode_seed(seed: Any) -> dict[str, Any]:
     entropy = seed.entropy
     return {
-        "entropy": entropy if isinstance(entropy, int) else [int(word) for word in entropy],
+        "entropy": int(entropy)
+        if isinstance(entropy, int | np.integer)
+        else [int(word) for word in entropy],
         "spawn_key": tuple(map(int, seed.spawn_key)),
         "pool_size": int(seed.pool_size),
         "spawned": int(seed.n_children_spawned),
@@ -100,6 +115,7 @@ def _build_seed(fields: Mapping[str, Any]) -> Any:
 _MAX_POOL: Final = 1024
 _SEED: Final = frozenset({"entropy", "spawn_key", "pool_size", "spawned"})
 _STATE: Final = frozenset({"bit_generator", "state"})
+_RANDOM_STATE: Final = _STATE | {"has_gauss", "gauss"}
 
 TYPES: Final = (
     TypeSpec(
@@ -108,8 +124,7 @@ TYPES: Final = (
         classes=("numpy.random.mtrand:RandomState",),
         encode=_encode_random_state,
         build=_build_random_state,
-        fields=_STATE | {"has_gauss", "gauss"},
-        required=_STATE | {"has_gauss", "gauss"},
+        fields=_RANDOM_STATE | {"shared"},
     ),
     TypeSpec(
         id="numpy.Generator",

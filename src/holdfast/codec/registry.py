@@ -34,6 +34,10 @@ class TypeSpec:
         fields: Names allowed in a file; None allows any identifier.
         required: Names that must be there.
         transparent: Fields that do not appear in paths and tensor names.
+        derived: Attributes that are left out, since they follow from the rest or mean nothing in
+            another process.
+        attributes: The object is its ``__dict__``: whatever the encoder makes of it, a round trip
+            gives every attribute back.
         identity: Two objects with the same key are one object in the file; default ``id``.
         accepts: Says whether an object of these classes is meant, in place of its type being
             the located one: for functions, whose types say nothing. One that is not is refused
@@ -49,6 +53,8 @@ class TypeSpec:
     fields: frozenset[str] | None = None
     required: frozenset[str] = frozenset()
     transparent: frozenset[str] = frozenset()
+    derived: frozenset[str] = frozenset()
+    attributes: bool = False
     identity: Callable[[Any], Hashable] = builtins.id
     accepts: Callable[[Any], bool] | None = None
 

@@ -57,7 +57,7 @@ def _encode_defaultdict(items: defaultdict[Any, Any]) -> dict[str, Any]:
 
 
 def _check_defaultdict(fields: Mapping[str, Any]) -> None:
-    if fields["factory"].kind not in ("none", "builtin") or fields["items"].kind != "dict":
+    if fields["factory"].kind not in ("none", "builtin") or not fields["items"].is_dict:
         raise Corrupt("a defaultdict is not a built-in type and its items")
 
 
@@ -67,7 +67,7 @@ def _encode_counter(counter: Counter[Any]) -> dict[str, Any]:
 
 
 def _check_counter(fields: Mapping[str, Any]) -> None:
-    if fields["items"].kind != "dict":
+    if not fields["items"].is_dict:
         raise Corrupt("a Counter is not made of items")
 
 

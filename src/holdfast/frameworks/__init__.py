@@ -104,7 +104,9 @@ def register(
     _registered[identifier] = (
         enum_spec(cls, identifier)
         if issubclass(cls, Enum)
-        else TypeSpec(id=identifier, locate=lambda: cls, classes=(key,), encode=vars)
+        else TypeSpec(
+            id=identifier, locate=lambda: cls, classes=(key,), encode=vars, attributes=True
+        )
     )
 
 

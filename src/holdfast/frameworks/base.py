@@ -85,6 +85,9 @@ class Adapter(Protocol):
     def unpack(self, opened: Opened, registry: Registry, options: LoadOptions) -> Any:
         """Build the model; raises ``MissingExtra``, ``Corrupt`` or ``PartialLoad``."""
 
+    def difference(self, model: Any, built: Any, registry: Registry) -> str | None:
+        """Say where a model read back from the store first differs from the live one, or None."""
+
     def requires(self, model: Any) -> tuple[str, ...]:
         """Return import names of the packages that loading needs, most important first."""
 

@@ -17,7 +17,7 @@ from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.plugins import import_extra
 from holdfast.record import Structure
 
-__all__ = ["ID", "TYPES", "OnnxFile", "owns", "pack", "predict", "requires", "unpack"]
+__all__ = ["ID", "TYPES", "OnnxFile", "difference", "owns", "pack", "predict", "requires", "unpack"]
 
 ID: Final = "onnx"
 TYPES: Final[Sequence[TypeSpec]] = ()
@@ -81,6 +81,10 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:  # 
         raise Corrupt(f"an ONNX version holds exactly the file {_FILE}")
     onnx = import_extra("onnx", needed_for="loading an ONNX model")
     return _parse(onnx, bytes(opened.files[_FILE]))
+
+
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Return None: every tensor and file is read by its digest."""
 
 
 def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's contract

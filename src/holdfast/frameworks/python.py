@@ -14,6 +14,7 @@ from holdfast.frameworks.base import LoadOptions, Opened, Payload
 __all__ = [
     "ID",
     "TYPES",
+    "difference",
     "methods",
     "owns",
     "pack",
@@ -56,6 +57,11 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
             hint='model = holdfast.load("REF")',
         )
     return codec.decode(opened.structure, opened.tensors, registry, opened.audit)
+
+
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Compare parameters and attributes with the live model's; see ``codec.first_difference``."""
+    return codec.first_difference(model, built, registry, label=type(model).__name__.lower())
 
 
 def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's contract

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
 
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
-from holdfast.errors import UsageError
-from holdfast.frameworks import sklearn_checks, sklearn_trees
+from holdfast.errors import EnvironmentMismatch, UsageError
+from holdfast.frameworks import (
+    sklearn_checks,
+    sklearn_ensembles,
+    sklearn_hist,
+    sklearn_losses,
+    sklearn_neighbors,
+    sklearn_parts,
+    sklearn_trees,
+)
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.sklearn_table import TABLE, Entry
 from holdfast.plugins import import_extra
@@ -27,6 +36,7 @@ from holdfast.plugins import import_extra
 __all__ = [
     "ID",
     "TYPES",
+    "difference",
     "methods",
     "owns",
     "pack",
@@ -42,30 +52,70 @@ ID: Final = "sklearn"
 # Output methods, the most telling first: what derives from another one is not called twice.
 _METHODS: Final = ("predict_proba", "decision_function", "predict", "transform")
 _SEED: Final = 20_260_301
+# What early stopping leaves behind: a bound method; what a text vectorizer remembers: an address.
+_DERIVED: Final = frozenset({"_raw_predict", "_stop_words_id"})
+# Modules whose classes scikit-learn hides until they are asked for.
+_EXPERIMENTAL: Final = (
+    "sklearn.impute._iterative",
+    "sklearn.model_selection._search_successive_halving",
+)
 
 
-def _locate(module: str, name: str) -> type:
-    kind: type = getattr(import_extra(module, needed_for=f"a {name}"), name)
-    return kind
+_ENCODERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **sklearn_trees.ENCODERS,
+    **sklearn_hist.ENCODERS,
+}
+_JUDGES: Final = {**sklearn_checks.JUDGES, **sklearn_ensembles.JUDGES, **sklearn_hist.JUDGES}
+
+
+def _locate(classes: Sequence[str]) -> type:
+    """Return the class where this scikit-learn has it: classes move between releases."""
+    for place in reversed(classes):
+        module, _, name = place.partition(":")
+        if module.startswith(_EXPERIMENTAL):
+            import_extra("sklearn.experimental.enable_iterative_imputer", needed_for=f"a {name}")
+            import_extra("sklearn.experimental.enable_halving_search_cv", needed_for=f"a {name}")
+        import_extra("sklearn", needed_for=f"a {name}")
+        try:
+            kind: type = getattr(import_module(module), name)
+        except (ModuleNotFoundError, AttributeError):
+            continue
+        return kind
+    raise EnvironmentMismatch(
+        f"The file holds a {classes[-1].rpartition(':')[2]}, which the scikit-learn installed here "
+        "does not have.",
+        hint="hold show REF  # tells the scikit-learn that it was saved with",
+    )
 
 
 def _spec(id_: str, entry: Entry) -> TypeSpec:
-    module, _, name = entry.classes[-1].partition(":")
-    encode: Callable[[Any], Any] = sklearn_trees.ENCODERS.get(id_, vars)
+    encode = _ENCODERS.get(id_, vars)
     encode, build = sklearn_checks.REBUILT.get(id_, (encode, None))
-    locate = partial(_locate, module, name)
+    locate = partial(_locate, entry.classes)
+    judge = _JUDGES.get(id_)
+    if judge is not None:
+        build = partial(sklearn_checks.build_judged, judge=judge)
     return TypeSpec(
         id=id_,
         locate=locate,
         classes=entry.classes,
         encode=encode,
-        check=sklearn_trees.CHECKS.get(id_),
+        check=sklearn_checks.check_of(id_),
         build=None if build is None else partial(build, locate),
         fields=entry.fields,
+        derived=_DERIVED,
+        attributes=True,
     )
 
 
-TYPES: Final = (*sklearn_trees.TYPES, *(_spec(id_, entry) for id_, entry in TABLE.items()))
+TYPES: Final = (
+    *sklearn_trees.TYPES,
+    *sklearn_hist.TYPES,
+    *sklearn_losses.TYPES,
+    *sklearn_neighbors.TYPES,
+    *sklearn_parts.TYPES,
+    *(_spec(id_, entry) for id_, entry in TABLE.items()),
+)
 
 
 def owns(model: object) -> bool:
@@ -100,6 +150,11 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
     return codec.decode(opened.structure, opened.tensors, registry, opened.audit)
 
 
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Compare parameters and attributes with the live model's; see ``codec.first_difference``."""
+    return codec.first_difference(model, built, registry, label=type(model).__name__.lower())
+
+
 def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's contract
     """Return the packages that change an estimator's answers."""
     return ("sklearn", "scipy")
@@ -118,21 +173,14 @@ def methods(model: Any) -> tuple[str, ...]:
 
 
 def predict(model: Any, method: str, inputs: Any) -> Any:
-    """Call an output method; sparse answers come as their parts, which the codec knows.
+    """Call an output method.
 
     Raises:
         UsageError: The method is not one of ``methods(model)``.
     """
     if method not in methods(model):
         raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
-    answer = getattr(model, method)(inputs)
-    return _sparse_parts(answer) if hasattr(answer, "tocsr") else answer
-
-
-def _sparse_parts(matrix: Any) -> dict[str, Any]:
-    rows = matrix.tocsr().sorted_indices()
-    parts = {name: getattr(rows, name) for name in ("data", "indices", "indptr")}
-    return {"format": "csr", "shape": tuple(map(int, rows.shape)), **parts}
+    return getattr(model, method)(inputs)
 
 
 def synthetic(model: Any, rows: int, seed: int) -> Any | None:
@@ -159,8 +207,8 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
 @contextmanager
 def steady(model: Any) -> Iterator[None]:
     """Seed the global generators; restore them and the model's own random states on exit."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's global one
     owned = [(state, _state(state)) for state in _random_states(model)]
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's global one
     random.seed(_SEED)
     np.random.seed(_SEED)  # noqa: NPY002 - same
     try:
@@ -168,16 +216,24 @@ def steady(model: Any) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002 - same
         for generator, state in owned:
             _restore(generator, state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002 - same
 
 
 def _random_states(model: Any) -> list[Any]:
+    """Return the generators that the estimator and its steps hold, given or fitted."""
     kinds = (np.random.RandomState, np.random.Generator)
-    values = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
-    return [value for value in values if isinstance(value, kinds)]
+    parts = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
+    held = [
+        value
+        for part in (model, *parts)
+        if hasattr(part, "get_params")
+        for value in getattr(part, "__dict__", {}).values()
+    ]
+    found = {id(value): value for value in (*parts, *held) if isinstance(value, kinds)}
+    return list(found.values())
 
 
 def _state(generator: Any) -> Any:

@@ -1,15 +1,39 @@
-"""Estimators whose stored numbers become indices: derived ones are recomputed, others judged."""
+"""Estimators whose stored numbers become indices: derived ones are recomputed, others judged.
+
+A judge gets an estimator's decoded attributes before the estimator exists and raises ``Corrupt``
+where compiled code would follow a number out of its arrays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from holdfast.errors import Corrupt
+from holdfast.frameworks import (
+    sklearn_clusters,
+    sklearn_steps,
+    sklearn_svm,
+    sklearn_text,
+    sklearn_trees,
+    sklearn_widths,
+)
 
-__all__ = ["REBUILT"]
+__all__ = ["JUDGES", "REBUILT", "build_judged", "check_of"]
+
+Judge = Callable[[Mapping[str, Any]], None]
+
+
+def build_judged(locate: Callable[[], type], fields: Mapping[str, Any], *, judge: Judge) -> Any:
+    """Make an instance of these attributes once they are judged."""
+    judge(fields)
+    kind: Any = locate()
+    made = kind.__new__(kind)
+    vars(made).update(fields)
+    return made
 
 
 def _encode_one_hot(encoder: Any) -> dict[str, Any]:
@@ -75,3 +99,41 @@ def _indices(values: Any, *, below: int) -> Any:
 REBUILT: Final[dict[str, tuple[Callable[[Any], Any], Callable[..., Any] | None]]] = {
     "sklearn.OneHotEncoder": (_encode_one_hot, _build_one_hot),
 }
+
+# Type id to what judges its attributes.
+JUDGES: Final[dict[str, Judge]] = {
+    **sklearn_clusters.JUDGES,
+    **sklearn_steps.JUDGES,
+    **sklearn_svm.JUDGES,
+    **sklearn_text.JUDGES,
+    **sklearn_widths.JUDGES,
+}
+
+# Type id to what judges its attributes before anything is built, by their summaries.
+_CHECKS: Final[dict[str, Judge]] = {**sklearn_trees.CHECKS, **sklearn_clusters.CHECKS}
+_JOBS: Final = 1024
+_OUTPUTS: Final = 2**20
+
+
+def check_of(id_: str) -> Judge:
+    """Return what judges the audited attributes of a type."""
+    own = _CHECKS.get(id_)
+    return _check_counts if own is None else partial(_check_all, own)
+
+
+def _check_all(own: Judge, fields: Mapping[str, Any]) -> None:
+    _check_counts(fields)
+    own(fields)
+
+
+def _check_counts(fields: Mapping[str, Any]) -> None:
+    """Judge what every estimator may have: how wide inputs and answers are, and how many work."""
+    width, jobs, outputs = map(fields.get, ("n_features_in_", "n_jobs", "n_outputs_"))
+    if width is not None and width.kind == "int" and not 0 <= width.value < 2**31:
+        raise Corrupt("an estimator has an impossible number of features")
+    if width is not None and width.kind not in ("int", "scalar"):
+        raise Corrupt("the number of features of an estimator is no number")
+    if jobs is not None and jobs.kind == "int" and abs(jobs.value) > _JOBS:
+        raise Corrupt("an estimator asks for an impossible number of workers")
+    if outputs is not None and outputs.kind == "int" and not 0 <= outputs.value <= _OUTPUTS:
+        raise Corrupt("an estimator has an impossible number of outputs")

@@ -1,26 +1,24 @@
-"""Decision trees as columns over the whole forest, judged at once before any tree is built.
+"""Decision trees as columns over the whole ensemble, judged at once before any tree is built.
 
-scikit-learn walks a tree in compiled code without looking whether a child or a feature exists.
-So every forest's columns are checked here: each node but the root is the child of exactly one
-earlier node, features are within the width that inputs are checked against, depths are computed.
 Source of the columns: ``sklearn/tree/_tree.pyx``, ``NODE_DTYPE`` and ``Tree.__getstate__``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt
+from holdfast.frameworks.sklearn_nodes import depths, judged, narrow, nodes_by_tree
 from holdfast.frameworks.sklearn_table import TABLE
 from holdfast.plugins import import_extra
 
 __all__ = ["CHECKS", "ENCODERS", "TYPES"]
 
-_LEAF: Final = -1
 # Field of a node to the narrowest dtype that holds it in a file; wider ones where needed.
 _COLUMNS: Final = {
     "left_child": np.int32,
@@ -32,7 +30,6 @@ _COLUMNS: Final = {
     "weighted_n_node_samples": np.float64,
     "missing_go_to_left": np.uint8,
 }
-_BLOCK: Final = 4096  # nodes, a quarter of a megabyte
 _OPTIONAL: Final = frozenset({"missing_go_to_left"})  # scikit-learn 1.3 introduced it
 _TREE: Final = frozenset({"counts", "values", "n_features", "n_classes", *_COLUMNS})
 _KINDS: Final = {
@@ -44,6 +41,7 @@ _KINDS: Final = {
         "ExtraTreeRegressor",
     )
 }
+# Their trees take the forest's checked inputs without a check of their own.
 _FORESTS: Final = tuple(
     f"sklearn.{name}"
     for name in (
@@ -51,17 +49,39 @@ _FORESTS: Final = tuple(
         "RandomForestRegressor",
         "ExtraTreesClassifier",
         "ExtraTreesRegressor",
+        "RandomTreesEmbedding",
     )
+)
+_ENSEMBLES: Final = (
+    *_FORESTS,
+    *(
+        f"sklearn.{name}"
+        for name in (
+            "AdaBoostClassifier",
+            "AdaBoostRegressor",
+            "BaggingClassifier",
+            "BaggingRegressor",
+            "GradientBoostingClassifier",
+            "GradientBoostingRegressor",
+            "IsolationForest",
+        )
+    ),
 )
 
 
 class Trees:
-    """The fitted trees of one forest, on their way into a file."""
+    """The fitted trees of one ensemble, on their way into a file.
 
-    __slots__ = ("estimators",)
+    Attributes:
+        estimators: The trees in a row.
+        shape: Of the array that holds them; None for a list.
+    """
 
-    def __init__(self, estimators: Sequence[Any]) -> None:
+    __slots__ = ("estimators", "shape")
+
+    def __init__(self, estimators: Sequence[Any], shape: tuple[int, ...] | None) -> None:
         self.estimators = estimators
+        self.shape = shape
 
 
 def _columns_of(trees: Sequence[Any]) -> dict[str, Any]:
@@ -70,7 +90,7 @@ def _columns_of(trees: Sequence[Any]) -> dict[str, Any]:
     nodes = [state["nodes"] for state in states]
     values = [state["values"] for state in states]
     columns = {
-        name: _narrow(np.concatenate([part[name] for part in nodes]), dtype)
+        name: narrow(np.concatenate([part[name] for part in nodes]), dtype)
         for name, dtype in _COLUMNS.items()
         if name in (nodes[0].dtype.fields or {})
     }
@@ -81,14 +101,6 @@ def _columns_of(trees: Sequence[Any]) -> dict[str, Any]:
         "n_features": int(trees[0].n_features),
         "n_classes": np.array(trees[0].n_classes, dtype=np.int64),
     }
-
-
-def _narrow(column: Any, dtype: Any) -> Any:
-    if np.dtype(dtype).kind == "i" and len(column):
-        bounds = np.iinfo(dtype)
-        if column.min() < bounds.min or column.max() > bounds.max:
-            return column
-    return column.astype(dtype, copy=False)
 
 
 def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
@@ -102,12 +114,11 @@ def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
     total = int(counts.sum())
     dtype = module.NODE_DTYPE
     columns = _node_columns(fields, total, dtype)
-    ends = np.cumsum(counts)
-    starts = ends - counts
-    depths = _judged_depths(columns, starts, counts, width)
+    children = (columns["left_child"], columns["right_child"])
+    deep = depths(judged(*children, columns["feature"], counts, width))
     values = _values(fields["values"], total, classes)
     trees, end = [], 0
-    for nodes, depth in zip(_nodes_by_tree(columns, dtype, counts.tolist()), depths, strict=True):
+    for nodes, depth in zip(nodes_by_tree(columns, dtype, counts.tolist()), deep, strict=True):
         start, end = end, end + len(nodes)
         state = {"max_depth": depth, "node_count": len(nodes), "nodes": nodes}
         tree = module.Tree(width, classes, len(classes))
@@ -130,22 +141,6 @@ def _node_columns(fields: Mapping[str, Any], total: int, dtype: Any) -> dict[str
         elif np.any(column):
             raise Corrupt(f"this scikit-learn cannot honour the {name} of a tree")
     return columns
-
-
-def _nodes_by_tree(
-    columns: Mapping[str, Any], dtype: Any, counts: Sequence[int]
-) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield each tree's nodes, filled in blocks that stay in the processor's cache."""
-    block, first, end = np.zeros(0, dtype), 0, 0
-    for count in counts:
-        start, end = end, end + count
-        if end > first + len(block):
-            first, last = start, max(end, start + _BLOCK)
-            filled = {name: column[first:last] for name, column in columns.items()}
-            block = np.zeros(len(filled["threshold"]), dtype)
-            for name, column in filled.items():
-                block[name] = column
-        yield block[start - first : end - first]
 
 
 def _sizes(fields: Mapping[str, Any]) -> tuple[Any, int, Any]:
@@ -178,58 +173,6 @@ def _values(values: Any, total: int, classes: Any) -> Any:
     return np.ascontiguousarray(values)
 
 
-def _judged_depths(columns: Mapping[str, Any], starts: Any, counts: Any, width: int) -> list[int]:
-    """Prove that every tree is a tree, and return how deep each is.
-
-    Children come after their parents and every node but the roots is a child exactly once; by
-    induction each node is then reached from its root in exactly one way.
-    """
-    left, right = columns["left_child"], columns["right_child"]
-    inner = left != _LEAF
-    if not np.array_equal(inner, right != _LEAF):
-        raise Corrupt("a node of a tree has one child")
-    parents = np.flatnonzero(inner)
-    if len(parents):
-        features = columns["feature"][parents]
-        if features.min() < 0 or features.max() >= width:
-            raise Corrupt("a node of a tree asks for a feature that the inputs do not have")
-    tree = np.repeat(np.arange(len(counts)), counts)[parents]
-    start, end = starts[tree], (starts + counts)[tree]
-    used = np.zeros(len(left), dtype=bool)
-    children = np.empty((len(parents), 2), dtype=np.intp)
-    for own, column in zip(children.T, (left, right), strict=True):
-        np.add(column[parents], start, out=own)  # one too large wraps round to before its parent
-        if (own <= parents).any() or (own >= end).any():
-            raise Corrupt("a node of a tree has a child outside the nodes after it")
-        used[own] = True
-    if np.count_nonzero(used) != 2 * len(parents):
-        raise Corrupt("a node of a tree is the child of two nodes")
-    if 2 * len(parents) != len(left) - len(counts) or used[starts].any():
-        raise Corrupt("a node of a tree cannot be reached")
-    return _depths(children, inner, starts, tree)
-
-
-def _depths(children: Any, inner: Any, starts: Any, tree: Any) -> list[int]:
-    """Return the depth of the deepest leaf per tree, level by level over the whole forest.
-
-    Args:
-        children: Two nodes per inner node.
-        inner: Whether a node is one.
-        starts: The roots.
-        tree: Tree of each inner node.
-    """
-    rank = np.cumsum(inner) - 1
-    depths = np.zeros(len(starts), dtype=np.int64)
-    level, depth = starts[inner[starts]], 0
-    while len(level):
-        depth += 1
-        ranks = rank[level]
-        depths[tree[ranks]] = depth
-        level = children[ranks].ravel()
-        level = level[inner[level]]
-    return [int(value) for value in depths]
-
-
 def _encode_trees(trees: Trees) -> dict[str, Any]:
     """Return columns of nodes; and of each attribute, one value for all trees or a list."""
     first = vars(trees.estimators[0])
@@ -248,6 +191,7 @@ def _encode_trees(trees: Trees) -> dict[str, Any]:
         "kind": f"sklearn.{type(trees.estimators[0]).__name__}",
         "shared": shared,
         "varying": varying,
+        **({} if trees.shape is None else {"shape": trees.shape}),
     }
 
 
@@ -264,6 +208,20 @@ def _same(one: Any, other: Any) -> bool:
         plain = one.dtype == other.dtype and one.dtype != object and one.shape == other.shape
         return bool(plain and one.tobytes() == other.tobytes() and one.flags == other.flags)
     return isinstance(one, _SCALARS) and repr(one) == repr(other)
+
+
+def _build_ensemble(fields: Mapping[str, Any]) -> Any:
+    """Return the trees as the list or array that the ensemble had."""
+    trees = _build_trees(fields)
+    shape = fields.get("shape")
+    if shape is None:
+        return trees
+    sizes = type(shape) is tuple and all(type(size) is int and size > 0 for size in shape)
+    if not sizes or math.prod(shape) != len(trees):
+        raise Corrupt("the trees of an ensemble do not fill their array")
+    array = np.empty(len(trees), dtype=object)
+    array[:] = trees
+    return array.reshape(shape)
 
 
 def _build_trees(fields: Mapping[str, Any]) -> list[Any]:
@@ -305,7 +263,9 @@ def _encode_forest(forest: Any) -> dict[str, Any]:
     fields = dict(vars(forest))
     estimators = fields.get("estimators_")
     if type(estimators) is list and estimators and _alike(estimators):
-        fields["estimators_"] = Trees(estimators)
+        fields["estimators_"] = Trees(estimators, None)
+    if type(estimators) is np.ndarray and estimators.size and _alike(estimators.ravel().tolist()):
+        fields["estimators_"] = Trees(estimators.ravel().tolist(), estimators.shape)
     return fields
 
 
@@ -369,7 +329,7 @@ def _one_tree(fields: Mapping[str, Any]) -> Any:
     return trees[0]
 
 
-ENCODERS: Final[dict[str, Callable[[Any], Any]]] = dict.fromkeys(_FORESTS, _encode_forest)
+ENCODERS: Final[dict[str, Callable[[Any], Any]]] = dict.fromkeys(_ENSEMBLES, _encode_forest)
 CHECKS: Final[dict[str, Callable[[Mapping[str, Any]], None]]] = {
     **dict.fromkeys(_KINDS, _check_tree),
     **dict.fromkeys(_FORESTS, _check_forest),
@@ -389,8 +349,8 @@ TYPES: Final = (
         locate=lambda: Trees,
         classes=("holdfast.frameworks.sklearn_trees:Trees",),
         encode=_encode_trees,
-        build=_build_trees,
-        fields=_TREE | {"kind", "shared", "varying"},
+        build=_build_ensemble,
+        fields=_TREE | {"kind", "shared", "varying", "shape"},
         required=(_TREE | {"kind", "shared", "varying"}) - _OPTIONAL,
     ),
 )

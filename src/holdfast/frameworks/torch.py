@@ -31,6 +31,7 @@ from holdfast.plugins import import_extra
 __all__ = [
     "ID",
     "TYPES",
+    "difference",
     "methods",
     "owns",
     "pack",
@@ -234,6 +235,10 @@ def _rename_keys(model: Any, rename: str) -> Any:
             hint=f'holdfast.load("REF", into=model, rename="{rename}")',
         )
     return type(model)(torch_match.renamed(Stored(model), rename).tensors)
+
+
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Return None: every tensor and file is read by its digest."""
 
 
 def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the contract's signature
