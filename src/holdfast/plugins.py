@@ -1,14 +1,19 @@
-"""Optional packages: one place knows what to install for each, so that every message agrees."""
+"""Packages that may be installed: what provides an extra, and what others offer to Holdfast."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+from collections.abc import Callable
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
-from holdfast.errors import MissingExtra
+from holdfast.errors import HoldfastError, MissingExtra
 
-__all__ = ["import_extra"]
+__all__ = ["TYPES_GROUP", "import_extra", "offer_installed"]
+
+# The group in which a distribution declares the classes that its models hold.
+TYPES_GROUP: Final = "holdfast.types"
 
 # Import name to the requirement that provides it: the framework's own package, never ours.
 REQUIREMENTS: Final[dict[str, str]] = {
@@ -46,3 +51,35 @@ def import_extra(name: str, *, needed_for: str) -> ModuleType:
             "which is not installed here.",
             hint=f'python -m pip install "{requirement}"',
         ) from error
+
+
+def offer_installed(group: str, take: Callable[[Any], None]) -> tuple[str, ...]:
+    """Hand to ``take`` every object that installed distributions declare in an entry point group.
+
+    Args:
+        group: The group's name in ``entry_points.txt``.
+        take: Receives each object; what it raises counts as the distribution's fault.
+
+    Returns:
+        What is wrong, one text for each entry point that could not be used; each names its
+        distribution. The others are not disturbed.
+    """
+    broken: list[str] = []
+    for distribution in importlib.metadata.distributions():
+        try:
+            points = distribution.entry_points.select(group=group)
+        except Exception as error:  # noqa: BLE001 - metadata that others wrote
+            broken.append(_fault(distribution, "entry_points.txt", error))
+            continue
+        for point in points:
+            try:
+                take(point.load())
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - code that others wrote
+                broken.append(_fault(distribution, f"{group}: {point.value}", error))
+    return tuple(broken)
+
+
+def _fault(distribution: importlib.metadata.Distribution, place: str, error: BaseException) -> str:
+    said = error.message if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
+    name = distribution.metadata["Name"] or "a distribution without a name"
+    return f"{name} {distribution.version} ({place}): {said!s:.200}"

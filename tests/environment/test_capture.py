@@ -39,22 +39,22 @@ def test_commit_branch_and_dirt(tmp_path, monkeypatch):
     git(tmp_path, "commit", "-q", "-m", "one")
     git(tmp_path, "remote", "add", "origin", "https://ana:password@example.org/x")
     monkeypatch.chdir(tmp_path)
-    source = capture.git_source()
+    source = capture.GitSource().answer()
     assert source["branch"] == "trunk"
     assert source["dirty"] is False
     assert len(source["commit"]) == 40
     (tmp_path / "a").write_text("2")
-    assert capture.git_source()["dirty"] is True
+    assert capture.GitSource().answer()["dirty"] is True
     assert "password" not in json.dumps(source)
     (tmp_path / ".git" / "index.lock").touch()
-    assert capture.git_source()["dirty"] is True
+    assert capture.GitSource().answer()["dirty"] is True
     assert (tmp_path / ".git" / "index.lock").exists()
 
 
 @pytest.mark.parametrize("path", ["", "/nonexistent"])
 def test_without_git_nothing_is_said_and_nothing_raised(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
-    assert capture.git_source() is None
+    assert capture.GitSource().answer() is None
     monkeypatch.setenv("PATH", path)
-    assert capture.git_source() is None
+    assert capture.GitSource().answer() is None
     assert capture.author()

@@ -124,6 +124,7 @@ class _Saving:
         self.registry = frameworks.registry()
         self.steps: dict[str, float] = {}
         self._started = time.perf_counter()
+        self._source = capture.GitSource()
 
     def run(self, model: Any, inputs: Any, mode: str | None) -> Version:
         adapter = frameworks.adapter_for(model)
@@ -226,7 +227,7 @@ class _Saving:
             tags=self.said.tags,
             note=self.said.note,
             license=self.said.license,
-            source=capture.git_source(),
+            source=self._source.answer(),
         )
 
     def _write(

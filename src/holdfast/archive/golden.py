@@ -20,7 +20,7 @@ import msgspec
 from holdfast import codec
 from holdfast.archive import layout
 from holdfast.archive.compare import TOLERANCE, Difference, Held, difference
-from holdfast.archive.frames import is_sparse
+from holdfast.archive.frames import is_frame, is_sparse
 from holdfast.codec.registry import Registry
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.errors import Corrupt, Unsupported, UsageError
@@ -283,15 +283,25 @@ class _Inputs:
         self._views = views
         self._registry = registry
         self._audit = codec.audit(structure, views, registry)
+        self._frame: Any = None
 
     def rows(self, count: int | None) -> Any:
         """Return the first rows, or all."""
+        if self._frame is None:
+            inputs = self._built()
+            self._frame = inputs if is_frame(inputs) else None
+        else:
+            inputs = self._frame
+        if self._frame is not None:  # putting a table together takes longer than copying it
+            inputs = inputs.copy()
+        return inputs if count is None else take_rows(inputs, count)
+
+    def _built(self) -> Any:
         views = {
             name: TensorView(view.dtype, view.shape, memoryview(bytearray(view.data)))
             for name, view in self._views.items()
         }
-        inputs = codec.decode(self._structure, views, self._registry, self._audit)
-        return inputs if count is None else take_rows(inputs, count)
+        return codec.decode(self._structure, views, self._registry, self._audit)
 
 
 def _settled(encoded: codec.Encoded) -> codec.Encoded:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,12 +18,11 @@ from holdfast.codec.tensors import TensorData
 from holdfast.errors import Unsupported
 from holdfast.record import Structure
 
-__all__ = ["Encoded", "Path", "encode"]
+__all__ = ["Encoded", "Path", "encode", "key_order", "key_text"]
 
 Node: TypeAlias = "tuple[Any, ...]"
 
 _SAFE: Final = 2**53 - 1
-_INT64: Final = 2**63
 _NAME_BYTES: Final = 200
 _NARROW: Final = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
 
@@ -118,20 +116,23 @@ class _Encoder:
         if leaf is not None:
             node = leaf(obj)
             known = self._memo.get(node)
-            return self._add(node, node) if known is None else known
+            if known is None:
+                known = self._memo[node] = self.add(node)
+            return known
         spec = None if type(obj) in _VALUES else self._spec(obj, path)
         key: Hashable = id(obj) if spec is None else (spec.id, spec.identity(obj))
         known = self._memo.get(key)
         if known is not None:
             return known
         self._alive.append(obj)  # an id must not be reused while we hold it
-        index = self._add(key, None)
+        index = self.add(None)
+        self._memo[key] = index
         self._queue.append((index, obj, path, spec))
         return index
 
-    def _add(self, key: Hashable, node: Node | None) -> int:
+    def add(self, node: Node | None) -> int:
+        """Append a node that nothing else will share, and return its place."""
         self.nodes.append(node)
-        self._memo[key] = len(self.nodes) - 1
         return len(self.nodes) - 1
 
     def _spec(self, obj: Any, path: Path) -> TypeSpec | None:
@@ -211,33 +212,35 @@ _LEAVES: Final[dict[type, Callable[[Any], Node]]] = {
 
 
 def _list(encoder: _Encoder, items: list[Any], path: Path) -> Node:
-    kind = _column_kind(items)
-    if kind == "strings":
-        return (kind, list(items))
-    if kind is not None:
-        return (kind, encoder.tensor(_column(kind, items), path))
+    column = _column(encoder, items, path)
+    if column is not None:
+        return column
     return ("list", [encoder.ref(item, _item(path, i)) for i, item in enumerate(items)])
 
 
-def _column_kind(items: Collection[Any]) -> str | None:
-    """Return the kind of node that keeps items of one plain type together, None for a list."""
+def _column(encoder: _Encoder, items: list[Any], path: Path) -> Node | None:
+    """Return the node that keeps items of one plain type together, None where there is none."""
     kinds = set(map(type, items)) if len(items) >= COLUMN_FROM else ()
     if kinds == {str}:
-        return "strings" if all(map(_encodable, items)) else None
-    if kinds == {int}:
-        return "ints" if min(items) >= -_INT64 and max(items) < _INT64 else None
+        return ("strings", list(items)) if _encodable("".join(items)) else None
     if kinds == {float}:
-        return None if any(map(math.isnan, items)) else "floats"
+        numbers = np.array(items, dtype=np.float64)
+        unknown = bool(np.isnan(numbers).any())  # a NaN has bits of its own
+        return None if unknown else ("floats", encoder.tensor(store_array(numbers).tensor, path))
+    if kinds == {int}:
+        try:
+            numbers = _narrowed(np.array(items, dtype=np.int64))
+        except OverflowError:
+            return None
+        return ("ints", encoder.tensor(store_array(numbers).tensor, path))
     return None
 
 
-def _column(kind: str, items: list[Any]) -> TensorData:
-    """Return numbers as a tensor, whole ones in the narrowest integers that hold them all."""
-    if kind == "floats":
-        return store_array(np.array(items, dtype=np.float64)).tensor
-    low, high = min(items), max(items)
+def _narrowed(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return whole numbers in the narrowest integers that hold them all."""
+    low, high = int(numbers.min()), int(numbers.max())
     fits = (dtype for dtype in _NARROW if _holds(dtype, low) and _holds(dtype, high))
-    return store_array(np.array(items, dtype=next(fits))).tensor
+    return numbers.astype(next(fits))
 
 
 def _holds(dtype: type[np.integer[Any]], number: int) -> bool:
@@ -257,13 +260,22 @@ def _tuple(encoder: _Encoder, items: tuple[Any, ...], path: Path) -> Node:
 
 
 def _set(encoder: _Encoder, items: Any, path: Path) -> Node:
-    ordered = sorted(items, key=lambda item: (type(item).__name__, _text(item)))
+    ordered = sorted(items, key=key_order)
     refs = [encoder.ref(item, _item(path, i)) for i, item in enumerate(ordered)]
     return ("set" if type(items) is set else "frozenset", refs)
 
 
-def _text(key: Any) -> str:
-    """Return a key's text; of sets too it is the same in every process."""
+def key_order(key: Any) -> tuple[str, str]:
+    """Return what sorts the members of a set the same way in every process."""
+    return type(key).__name__, key_text(key)
+
+
+def key_text(key: Any) -> str:
+    """Return a key's text; of sets too it is the same in every process.
+
+    Raises:
+        Unsupported: It is nested too deeply to be hashed.
+    """
     try:
         return _spelled(key)
     except RecursionError as error:
@@ -283,12 +295,14 @@ def _spelled(key: Any) -> str:
 
 
 def _dict(encoder: _Encoder, items: dict[Any, Any], path: Path) -> Node:
-    if type(items) is dict and _column_kind(items) == "strings" and _column_kind(items.values()):
-        keys = encoder.ref(list(items), Path(path, "keys", ".keys()"))
-        return ("textdict", [keys, encoder.ref(list(items.values()), path)])
+    if type(items) is dict and set(map(type, items)) == {str}:
+        keys = _column(encoder, list(items), path)
+        values = None if keys is None else _column(encoder, list(items.values()), path)
+        if keys is not None and values is not None:
+            return ("textdict", [encoder.add(keys), encoder.add(values)])
     refs = []
     for key, value in items.items():
-        text = _text(key)[:60]
+        text = key_text(key)[:60]
         step = Path(path, key if type(key) is str else text, f"[{text}]")
         refs += [encoder.ref(key, step), encoder.ref(value, step)]
     return ("ordereddict" if type(items) is OrderedDict else "dict", refs)

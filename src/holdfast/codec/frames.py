@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from holdfast.codec.columns import build_column, build_index, column_parts, index_parts
 from holdfast.codec.registry import TypeSpec
 from holdfast.codec.zones import pandas
@@ -14,16 +16,29 @@ __all__ = ["TYPES"]
 
 
 def _encode_frame(frame: Any) -> dict[str, Any]:
-    columns = [
-        column_parts(frame.iloc[:, position], str(name))
-        for position, name in enumerate(frame.columns)
-    ]
     return {
-        "columns": columns,
+        **_frame_values(frame),
         "names": index_parts(frame.columns, "columns"),
         "index": index_parts(frame.index, "index"),
         **_extras(frame),
     }
+
+
+def _frame_values(frame: Any) -> dict[str, Any]:
+    """Return one array where all columns are numbers of one kind, else part by part."""
+    dtypes = set(frame.dtypes)
+    if frame.shape[1] > 1 and len(dtypes) == 1 and _is_number(next(iter(dtypes))):
+        return {"block": frame.to_numpy()}
+    return {
+        "columns": [
+            column_parts(frame.iloc[:, position], str(name))
+            for position, name in enumerate(frame.columns)
+        ]
+    }
+
+
+def _is_number(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
 def _extras(data: Any) -> dict[str, Any]:
@@ -41,6 +56,10 @@ def _finish(data: Any, fields: Mapping[str, Any]) -> Any:
 
 def _build_frame(fields: Mapping[str, Any]) -> Any:
     index, names = build_index(fields["index"]), build_index(fields["names"])
+    if "block" in fields:
+        return _finish(_build_block(fields, index, names), fields)
+    if "columns" not in fields:
+        raise Corrupt("a pandas frame has no columns")
     arrays = [build_column(parts) for parts in fields["columns"]]
     if len(arrays) != len(names) or any(len(array) != len(index) for array in arrays):
         raise Corrupt("a pandas frame's columns, names and rows do not fit together")
@@ -48,6 +67,16 @@ def _build_frame(fields: Mapping[str, Any]) -> Any:
     frame = pandas().DataFrame(dict(enumerate(columns)), index=index)
     frame.columns = names
     return _finish(frame, fields)
+
+
+def _build_block(fields: Mapping[str, Any], index: Any, names: Any) -> Any:
+    block = fields["block"]
+    sized = type(block) is np.ndarray and block.shape == (len(index), len(names))
+    if not sized or not _is_number(block.dtype) or "columns" in fields:
+        raise Corrupt("a pandas frame's columns, names and rows do not fit together")
+    frame = pandas().DataFrame(block, copy=False)
+    frame.index, frame.columns = index, names
+    return frame
 
 
 def _encode_series(series: Any) -> dict[str, Any]:
@@ -65,7 +94,7 @@ def _build_series(fields: Mapping[str, Any]) -> Any:
     return _finish(series, fields)
 
 
-_FRAME: Final = frozenset({"columns", "names", "index"})
+_FRAME: Final = frozenset({"names", "index"})
 _SERIES: Final = frozenset({"values", "index", "name"})
 _EXTRAS: Final = frozenset({"attrs", "unique"})
 
@@ -76,7 +105,7 @@ TYPES: Final = (
         classes=("pandas:DataFrame", "pandas.core.frame:DataFrame"),
         encode=_encode_frame,
         build=_build_frame,
-        fields=_FRAME | _EXTRAS,
+        fields=_FRAME | _EXTRAS | {"block", "columns"},
         required=_FRAME,
     ),
     TypeSpec(

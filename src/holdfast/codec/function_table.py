@@ -62,12 +62,12 @@ _STATS: Final = """
 boxcox entropy gmean gstd hmean iqr kendalltau kurtosis linregress median_abs_deviation mode
 pearsonr rankdata sem skew spearmanr tmean trim_mean variation yeojohnson zscore
 """
+# Not those that hand a metric's parameters to compiled code, which trusts their shapes.
 _PAIRWISE: Final = """
 additive_chi2_kernel chi2_kernel cosine_distances cosine_similarity euclidean_distances
 haversine_distances laplacian_kernel linear_kernel manhattan_distances nan_euclidean_distances
-paired_cosine_distances paired_distances paired_euclidean_distances paired_manhattan_distances
-pairwise_distances pairwise_distances_argmin pairwise_distances_argmin_min
-pairwise_distances_chunked pairwise_kernels polynomial_kernel rbf_kernel sigmoid_kernel
+paired_cosine_distances paired_euclidean_distances paired_manhattan_distances pairwise_kernels
+polynomial_kernel rbf_kernel sigmoid_kernel
 """
 _METRICS: Final = """
 accuracy_score adjusted_mutual_info_score adjusted_rand_score auc average_precision_score
@@ -92,8 +92,6 @@ chi2 f_classif f_oneway f_regression mutual_info_classif mutual_info_regression 
 # scikit-learn's own helpers that fitted estimators hold; the name in files says what they are.
 _INNER: Final = {
     "sklearn.check_array": ("sklearn.utils.validation", "check_array"),
-    "sklearn.kmeans_elkan": ("sklearn.cluster._kmeans", "_kmeans_single_elkan"),
-    "sklearn.kmeans_lloyd": ("sklearn.cluster._kmeans", "_kmeans_single_lloyd"),
 }
 _GROUPS: Final = {
     "numpy": f"{UFUNCS} {_NUMPY}",

@@ -1,20 +1,21 @@
 """The closed registry: type ids to what encodes, checks and builds them.
 
 A file holds ids such as ``sklearn.StandardScaler``. Only this table, which is data in our
-repository (or an explicit ``holdfast.register`` at the call site), says which class an id means.
+repository (or an explicit ``holdfast.register``, of the caller or of an installed package's entry
+point), says which class an id means.
 Nothing is ever imported or looked up by a string from a file.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast.errors import Unsupported
 
-__all__ = ["Registry", "TypeSpec"]
+__all__ = ["Further", "Registry", "TypeSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +60,31 @@ class TypeSpec:
     accepts: Callable[[Any], bool] | None = None
 
 
+class Further(NamedTuple):
+    """What is known of types beyond a registry.
+
+    Attributes:
+        specs: Types that installed packages offer.
+        broken: What is wrong with those that could not be asked, each naming its distribution.
+    """
+
+    specs: Collection[TypeSpec] = ()
+    broken: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Type specs by id and by class name."""
+    """Type specs by id and by class name.
 
-    by_id: Mapping[str, TypeSpec]
-    by_class: Mapping[str, TypeSpec] = field(repr=False)
+    Attributes:
+        by_id: For reading.
+        by_class: For writing.
+        further: Asks installed packages for their types.
+    """
+
+    by_id: dict[str, TypeSpec]
+    by_class: dict[str, TypeSpec] = field(repr=False)
+    further: Callable[[], Further] = field(default=Further, repr=False)
 
     @classmethod
     def of(cls, specs: Iterable[TypeSpec]) -> Registry:
@@ -77,6 +97,21 @@ class Registry:
             by_id[spec.id] = spec
             by_class.update(dict.fromkeys(spec.classes, spec))
         return cls(by_id, by_class)
+
+    def grow(self) -> tuple[str, ...]:
+        """Learn the types that installed packages offer; for when one is not known otherwise.
+
+        What is known already stays as it is.
+
+        Returns:
+            What is wrong with packages that could not be asked.
+        """
+        further = self.further()
+        for spec in further.specs:
+            self.by_id.setdefault(spec.id, spec)
+            for name in spec.classes:
+                self.by_class.setdefault(name, spec)
+        return further.broken
 
     def spec_for(self, obj: object) -> TypeSpec | None:
         """Return the spec of exactly ``type(obj)``; subclasses are other types."""

@@ -7,23 +7,28 @@ an encoder cannot vouch for itself.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 
-from holdfast.codec.encode import Path
+from holdfast.codec.encode import Path, key_order, key_text
 from holdfast.codec.registry import Registry
 
 __all__ = ["first_difference"]
 
-_PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, bytearray, type(None), range})
+_PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, bytearray, type(None)})
+# Equal values of these, of the same type, are the same; comparing them does not recurse.
+_EXACT: Final = frozenset({bool, int, str})
+_MUTABLE: Final = (list, dict, set, np.ndarray)
 
 
 def first_difference(live: Any, built: Any, registry: Registry, *, label: str) -> str | None:
     """Return where two graphs first differ and how, or None when they are the same.
 
-    Types, values bit for bit, order and dtypes are compared, and of objects every attribute, also
-    those their type's encoder leaves out unless it names them ``derived``.
+    Types, values bit for bit, order, dtypes, memory order and the read-only flag of arrays, and
+    which mutable parts are one object are compared, and of objects every attribute, also those
+    their type's encoder leaves out unless it names them ``derived``.
 
     Args:
         live: The caller's object.
@@ -38,7 +43,9 @@ class _Walk:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.queue: deque[tuple[Any, Any, Path]] = deque()
-        self.seen: dict[int, Any] = {}
+        # Partners by id, each way; they are held, so that no other object takes their place.
+        self.built: dict[int, tuple[Any, Any]] = {}
+        self.live: dict[int, tuple[Any, Any]] = {}
 
     def run(self, live: Any, built: Any, label: str) -> str | None:
         self.queue.append((live, built, Path(None, "", label)))
@@ -53,30 +60,37 @@ class _Walk:
         """Return how two values differ by themselves; queue what hangs below them."""
         if one is other:
             return None
-        arrays = isinstance(one, np.ndarray) and isinstance(other, np.ndarray)  # a memmap is one
-        if type(one) is not type(other) and not arrays:
+        if _kind(one) is not _kind(other):
             return f"was a {type(one).__name__} and comes back as a {type(other).__name__}"
         if type(one) in _PLAIN:
-            return (
-                None if _alike(one, other) else f"was {one!r:.60} and comes back as {other!r:.60}"
-            )
-        if id(one) not in self.seen:
-            self.seen[id(one)] = one  # held, so that no other object takes its place
-            return self._apart(one, other, path)
-        return None
+            return None if _alike(one, other) else _was(one, other)
+        if id(one) in self.built and self.built[id(one)][1] is other:
+            return None
+        mutable = type(one) in _MUTABLE or hasattr(one, "__dict__")
+        if mutable and id(one) in self.built:
+            return "was one object in two places and comes back as two"
+        if mutable and id(other) in self.live:
+            return "was an object of its own and comes back as one with another"
+        self.built[id(one)] = self.live[id(other)] = (one, other)
+        return self._apart(one, other, path)
 
     def _apart(self, one: Any, other: Any, path: Path) -> str | None:
-        if isinstance(one, np.ndarray):
+        if _kind(one) in (np.ndarray, np.matrix):
             return self._arrays(one, other, path)
         if type(one) in (dict, OrderedDict):
             return self._mappings(one, other, path)
         if type(one) in (list, tuple):
             return self._sequences(one, other, path)
-        if isinstance(one, set | frozenset):
-            return None if one == other else "has other members"
+        if type(one) in (set, frozenset):
+            return self._members(one, other, path)
+        if type(one) in (slice, range):
+            self._queue(((name, getattr(one, name), getattr(other, name)) for name in _STEPS), path)
+            return None
         return self._objects(one, other, path)
 
     def _objects(self, one: Any, other: Any, path: Path) -> str | None:
+        if isinstance(one, np.generic | np.dtype):
+            return None if _same_scalar(one, other) else _was(one, other)
         spec = self.registry.spec_for(one)
         derived = frozenset() if spec is None else spec.derived
         if hasattr(one, "__dict__") and (spec is None or spec.attributes):
@@ -84,50 +98,109 @@ class _Walk:
         elif spec is not None:
             parts = (spec.encode(one), spec.encode(other))
         else:
-            return None if repr(one) == repr(other) else f"was {one!r:.60}, is {other!r:.60}"
+            return None if repr(one) == repr(other) else _was(one, other)
         mine, theirs = ({k: v for k, v in part.items() if k not in derived} for part in parts)
         lost = mine.keys() ^ theirs.keys()
         if lost:
-            return f"loses or gains the attribute {min(lost)!r}"
-        for name, value in mine.items():
-            self.queue.append((value, theirs[name], Path(path, name, f".{name}")))
+            return f"loses or gains the attribute {min(lost, key=str)!r}"
+        self._queue(((name, value, theirs[name]) for name, value in mine.items()), path)
         return None
+
+    def _queue(self, parts: Iterable[tuple[str, Any, Any]], path: Path) -> None:
+        self.queue.extend((one, other, Path(path, name, f".{name}")) for name, one, other in parts)
 
     def _sequences(self, one: Any, other: Any, path: Path) -> str | None:
         if len(one) != len(other):
             return f"had {len(one)} items and comes back with {len(other)}"
-        if type(one) is list and one and {*map(type, one)} <= {int, str, bool} and one == other:
-            return None if [*map(type, one)] == [*map(type, other)] else "has items of other types"
+        if _exact(one, other):
+            return None
         for place, pair in enumerate(zip(one, other, strict=True)):
             self.queue.append((*pair, Path(path, str(place), f"[{place}]")))
         return None
 
     def _mappings(self, one: Any, other: Any, path: Path) -> str | None:
         keys, others = list(one), list(other)
-        if keys != others or [*map(type, keys)] != [*map(type, others)]:
-            return "has other keys, or in another order"
+        if len(keys) != len(others):
+            return "has other keys"
+        if not _exact(keys, others):
+            if {*map(type, (*keys, *others))} <= _EXACT:
+                return "has other keys, or in another order"
+            for place, pair in enumerate(zip(keys, others, strict=True)):
+                self.queue.append((*pair, Path(path, "", f".keys()[{place}]")))
         for key, left, right in zip(keys, one.values(), other.values(), strict=True):
             if type(left) is int and type(right) is int and left == right:
                 continue
-            self.queue.append((left, right, Path(path, str(key), f"[{key!r:.60}]")))
+            self.queue.append((left, right, Path(path, "", f"[{key_text(key)[:60]}]")))
+        return None
+
+    def _members(self, one: Any, other: Any, path: Path) -> str | None:
+        """Pair equal members; then those equal to nothing, such as NaN, by their text."""
+        mates = {item: item for item in other}
+        pairs = [(item, mates.pop(item)) for item in one if item in mates]
+        paired = {id(item) for item, _ in pairs}
+        lone = sorted((item for item in one if id(item) not in paired), key=key_order)
+        rest = sorted(mates, key=key_order)
+        orders = [*map(key_order, lone)]
+        if orders != [*map(key_order, rest)]:
+            return "has other members"
+        if len(set(orders)) == len(orders):  # else nothing says which belong together
+            pairs += zip(lone, rest, strict=True)
+        for item, mate in pairs:
+            self.queue.append((item, mate, Path(path, "", f"[{key_text(item)[:60]}]")))
         return None
 
     def _arrays(self, one: Any, other: Any, path: Path) -> str | None:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return f"was {one.dtype}{list(one.shape)}, is {other.dtype}{list(other.shape)}"
+        if one.flags.writeable != other.flags.writeable:
+            return "can be written to before or after, but not both"
+        if any(one.flags[flag] and not other.flags[flag] for flag in _orders(one)):
+            return "comes back in another memory order"
         if one.dtype.hasobject:
             return self._sequences(one.ravel().tolist(), other.ravel().tolist(), path)
         return None if _bytes(one) == _bytes(other) else "comes back with other numbers"
 
 
+_STEPS: Final = ("start", "stop", "step")
+
+
+def _kind(value: Any) -> type:
+    return np.ndarray if type(value) is np.memmap else type(value)
+
+
+def _orders(array: Any) -> tuple[str, ...]:
+    """Return the memory order that must be kept; a view with gaps has none."""
+    return ("C_CONTIGUOUS",) if array.flags.c_contiguous else ("F_CONTIGUOUS",)
+
+
 def _bytes(array: Any) -> Any:
-    """Return the values' bytes; records without padding between their fields."""
+    """Return the values' bytes; what lies between the fields of records is no value."""
     if array.dtype.fields is not None:
-        packed = np.dtype([(name, array.dtype[name]) for name in array.dtype.names])
-        array = array.astype(packed)
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        clean = np.zeros(array.shape, array.dtype)
+        clean[...] = array
+        array = clean
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return (flat != 0).data if array.dtype.kind == "b" else flat.data
+
+
+def _exact(ones: Any, others: Any) -> bool:
+    """Say at once, where it can be said, that two lists of plain values are the same."""
+    kinds = [*map(type, ones)]
+    return {*kinds} <= _EXACT and [*map(type, others)] == kinds and list(ones) == list(others)
+
+
+def _same_scalar(one: Any, other: Any) -> bool:
+    if isinstance(one, np.dtype):
+        return bool(one == other)
+    if isinstance(one, np.str_ | np.bytes_):  # numpy overlooks zeros at their end
+        return repr(one) == repr(other)
+    return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
 
 
 def _alike(one: Any, other: Any) -> bool:
     """Compare plain values; of numbers with a point also NaN and the sign of zero."""
     return repr(one) == repr(other) if type(one) in (float, complex) else bool(one == other)
+
+
+def _was(one: Any, other: Any) -> str:
+    return f"was {key_text(one)[:60]} and comes back as {key_text(other)[:60]}"

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["author", "capture", "changed", "environment_key", "git_source", "now"]
+__all__ = ["GitSource", "author", "capture", "changed", "environment_key", "now"]
 
 # Import name to the distributions that may provide it, most usual first.
 _DISTRIBUTIONS: Final[dict[str, tuple[str, ...]]] = {
@@ -112,42 +112,64 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def author() -> str:
-    """Return who is at work: git's ``user.name``, else the login name."""
-    name = _git("config", "--get", "user.name")
-    if name:
-        return name
+    """Return who is at work: git's ``user.name`` as first asked here, else the login name."""
     try:
-        return getpass.getuser()
+        return _user_name(str(Path.cwd())) or getpass.getuser()
     except (OSError, KeyError):
         return "unknown"
 
 
-def git_source() -> dict[str, Any] | None:
-    """Return commit, branch and whether the work tree is dirty; None outside a repository.
+@functools.lru_cache(maxsize=8)
+def _user_name(folder: str) -> str | None:  # noqa: ARG001 - git's answer depends on it
+    return _git("config", "--get", "user.name")
+
+
+class GitSource:
+    """Asks git for commit, branch and dirtiness, and lets it work while the caller does.
 
     Remote URLs are not recorded: they may hold credentials.
     """
-    commit = _git("rev-parse", "HEAD")
-    if not commit:
-        return None
-    status = _git("status", "--porcelain", "--untracked-files=no")
-    source: dict[str, Any] = {"commit": commit, "dirty": bool(status)}
-    branch = _git("rev-parse", "--abbrev-ref", "HEAD")
-    if branch and branch != "HEAD":
-        source["branch"] = branch
-    return source
+
+    def __init__(self) -> None:
+        self._asked = _started("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+
+    def answer(self) -> dict[str, Any] | None:
+        """Return ``commit``, ``dirty`` and ``branch``; None outside a repository."""
+        lines = (_answer(self._asked) or "").splitlines()
+        said = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch."))
+        if said.get("branch.oid", "(initial)") == "(initial)":
+            return None
+        dirty = any(not line.startswith("#") for line in lines)
+        source: dict[str, Any] = {"commit": said["branch.oid"], "dirty": dirty}
+        if said.get("branch.head", "(detached)") != "(detached)":
+            source["branch"] = said["branch.head"]
+        return source
 
 
 def _git(*words: str) -> str | None:
+    return _answer(_started(*words))
+
+
+def _started(*words: str) -> subprocess.Popen[str] | None:
     try:
-        done = subprocess.run(  # noqa: S603 - constant words, no shell
+        return subprocess.Popen(  # noqa: S603 - constant words, no shell
             ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words],  # noqa: S607 - the user's own git
-            capture_output=True,
-            text=True,
-            timeout=_GIT_SECONDS,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
+            text=True,
         )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+    except OSError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _answer(asked: subprocess.Popen[str] | None) -> str | None:
+    if asked is None:
+        return None
+    with asked:
+        try:
+            said, _ = asked.communicate(timeout=_GIT_SECONDS)
+        except (subprocess.SubprocessError, UnicodeDecodeError):
+            asked.kill()
+            return None
+    return said.strip() if asked.returncode == 0 else None

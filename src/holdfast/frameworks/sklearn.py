@@ -52,8 +52,9 @@ ID: Final = "sklearn"
 # Output methods, the most telling first: what derives from another one is not called twice.
 _METHODS: Final = ("predict_proba", "decision_function", "predict", "transform")
 _SEED: Final = 20_260_301
-# What early stopping leaves behind: a bound method; what a text vectorizer remembers: an address.
-_DERIVED: Final = frozenset({"_raw_predict", "_stop_words_id"})
+_FEW: Final = 64
+# What a fit leaves behind and the next one sets anew: functions, and the address of a list.
+_DERIVED: Final = frozenset({"_kmeans_single", "_raw_predict", "_stop_words_id"})
 # Modules whose classes scikit-learn hides until they are asked for.
 _EXPERIMENTAL: Final = (
     "sklearn.impute._iterative",
@@ -176,9 +177,9 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
     """Call an output method.
 
     Raises:
-        UsageError: The method is not one of ``methods(model)``.
+        UsageError: The model has no such output method.
     """
-    if method not in methods(model):
+    if method not in _METHODS or not callable(getattr(model, method, None)):
         raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
     return getattr(model, method)(inputs)
 
@@ -225,15 +226,23 @@ def steady(model: Any) -> Iterator[None]:
 def _random_states(model: Any) -> list[Any]:
     """Return the generators that the estimator and its steps hold, given or fitted."""
     kinds = (np.random.RandomState, np.random.Generator)
-    parts = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
-    held = [
-        value
-        for part in (model, *parts)
-        if hasattr(part, "get_params")
-        for value in getattr(part, "__dict__", {}).values()
-    ]
-    found = {id(value): value for value in (*parts, *held) if isinstance(value, kinds)}
+    found: dict[int, Any] = {}
+    queue, seen = [model], {id(model)}
+    while queue:
+        item = queue.pop()
+        parts = item if isinstance(item, list | tuple) else getattr(item, "__dict__", {}).values()
+        for part in parts:
+            if isinstance(part, kinds):
+                found[id(part)] = part
+            elif id(part) not in seen and _may_hold(part):
+                seen.add(id(part))
+                queue.append(part)
     return list(found.values())
+
+
+def _may_hold(part: Any) -> bool:
+    """Say whether to look for generators there; a forest's trees are seeded with numbers."""
+    return len(part) <= _FEW if isinstance(part, list | tuple) else hasattr(part, "get_params")
 
 
 def _state(generator: Any) -> Any:

@@ -70,6 +70,8 @@ def _judge_sketch(fields: Fields) -> None:
 def _judge_spline(fields: Fields) -> None:
     if not isinstance(fields.get("include_bias", True), bool | np.bool_):
         raise Corrupt("a SplineTransformer does not say whether it includes a bias")
+    if "n_features_out_" in fields:
+        whole(fields["n_features_out_"], "the columns of a SplineTransformer", 0, _MOST)
 
 
 def _judge_stacking(fields: Fields) -> None:

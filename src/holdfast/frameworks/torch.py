@@ -91,7 +91,7 @@ def pack(model: Any, registry: Registry) -> Payload:
             for module in _checked(item, whole=item is model):
                 kind = type(module)
                 foreign[f"{kind.__module__}:{kind.__qualname__}"] = torch_state.spec_of(kind)
-    extended = Registry(registry.by_id, {**registry.by_class, **foreign})
+    extended = replace(registry, by_class={**registry.by_class, **foreign})
     encoded = codec.encode(model, extended, label="model")
     return Payload(
         structure=encoded.structure, tensors=encoded.tensors, facts=_facts(model, encoded)
