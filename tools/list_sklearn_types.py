@@ -26,7 +26,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "src/holdfast/frameworks/sklearn_types.json"
+TABLE = ROOT / "src/holdfast/frameworks/sklearn/types.json"
 sys.path.insert(0, str(ROOT / "tests/frameworks"))
 
 # What any estimator may carry, whatever it was fitted on.
@@ -37,7 +37,7 @@ MODULES = (
 )  # fmt: skip
 # What other classes are derived from.
 UNFINISHED = re.compile(r"Mixin$|^_?Base|^_RepeatedSplits$")
-# Rebuilt by code of their own (frameworks/sklearn_losses.py and its neighbours), or not data.
+# Rebuilt by code of their own (frameworks/sklearn/losses.py and its neighbours), or not data.
 APART = (
     "sklearn._loss.", "sklearn.ensemble._hist_gradient_boosting.predictor:",
     "sklearn.utils._bunch:", "sklearn.utils:Bunch", "sklearn.impute._iterative:_ImputerTriplet",

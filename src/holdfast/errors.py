@@ -22,7 +22,7 @@
 
 The second column is the stable machine code, the third the command's exit code. Classes are
 grouped by what a handler would do next. Every message says what and where; ``hint`` is one
-command or one line of code that can be run next.
+command, or a line or two of code, that can be run next.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class HoldfastError(Exception):
         code: Stable machine-readable name of the error's kind.
         exit_code: Exit status of the command line for it.
         message: What happened and where, without the hint.
-        hint: One runnable next step; the class's usual one where the place knows no better.
+        hint: One runnable next step, of at most two lines; the class's usual one where the place
+            knows no better.
         ref: The reference, path or digest it is about, or None.
     """
 
@@ -72,7 +73,12 @@ class HoldfastError(Exception):
         self.ref = ref
 
     def __str__(self) -> str:
-        return f"{self.message}\nTry: {self.hint}"
+        return "\n".join([self.message, *self.hint_lines()])
+
+    def hint_lines(self) -> list[str]:
+        """Return the lines that show the hint, the first after ``Try:`` and the next below it."""
+        first, *rest = self.hint.splitlines()
+        return [f"Try: {first}", *(f"     {line}" for line in rest)]
 
 
 class UsageError(HoldfastError, ValueError):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.cluster import Birch, KMeans
-from sklearn.cluster._kmeans import _kmeans_single_lloyd
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.ensemble import (
     BaggingRegressor,
@@ -71,9 +70,6 @@ FORGED = {
     "a loss for two classes": lambda: changed(
         GradientBoostingClassifier(n_estimators=2).fit(X, CLASSES),
         _loss=GradientBoostingClassifier(n_estimators=1).fit(X, CLASSES == 1)._loss,
-    ),
-    "an inner helper as a function": lambda: FunctionTransformer(
-        _kmeans_single_lloyd, kw_args={"sample_weight": np.ones(1), "centers_init": X[:2, :2]}
     ),
     "norms among a metric's parameters": lambda: changed(
         NearestNeighbors(algorithm="brute").fit(X),

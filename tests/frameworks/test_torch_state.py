@@ -13,7 +13,7 @@ from holdfast.errors import (  # noqa: E402
     Unsupported,
     UsageError,
 )
-from holdfast.frameworks import torch_classes  # noqa: E402
+from holdfast.frameworks.torch import classes as torch_classes  # noqa: E402
 from holdfast.frameworks.torch import predict, register  # noqa: E402
 
 

@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from holdfast.codec.tensors import TensorView  # noqa: E402 - after the skip
 from holdfast.errors import Corrupt, Unsupported  # noqa: E402
-from holdfast.frameworks import torch_tensors  # noqa: E402
 from holdfast.frameworks.torch import TYPES, owns  # noqa: E402
+from holdfast.frameworks.torch import tensors as torch_tensors  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support")
 

@@ -116,15 +116,19 @@ def _program() -> str:
 def _report(error: HoldfastError, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    _fail(error.message, error.hint)
+    _say_failed(error)
     return error.exit_code
 
 
-def _fail(message: str, hint: str | None) -> None:
-    lines = [clean(line) for line in message.splitlines()]
+def _fail(message: str, hint: str) -> None:
+    _say_failed(HoldfastError(message, hint=hint))
+
+
+def _say_failed(error: HoldfastError) -> None:
+    lines = [clean(line) for line in error.message.splitlines()]
     if sys.stderr.isatty():
         lines = [click.style(line, fg="red") for line in lines]
-    for line in (*lines, f"Try: {clean(hint or 'hold --help')}"):
+    for line in (*lines, *map(clean, error.hint_lines())):
         click.echo(line, err=True)
 
 

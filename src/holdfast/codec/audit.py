@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from holdfast.codec.arrays import NARROW, array_shape, dtype_of
 from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MAX_NODES, NUMPY_TYPES, OBJECT
-from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.registry import UNUSABLE, Registry, TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch
 from holdfast.record import Structure
 
@@ -177,19 +177,20 @@ class _Auditor:
     def _specs(self) -> list[TypeSpec]:
         if len(set(self.types)) != len(self.types):
             raise Corrupt("a type id is listed twice")
-        unknown = [name for name in self.types if name not in self.registry.by_id]
-        if unknown:
-            name = unknown[0]
+        broken: tuple[str, ...] = ()
+        if any(name.startswith("user.") for name in self._unknown()):
+            broken = self.registry.grow()
+        for name in self._unknown():
             if name.startswith("user."):
-                raise EnvironmentMismatch(
-                    f"The file holds an instance of {name[5:]!r:.100}, a class of the saver's own.",
-                    hint=f"holdfast.register({name.rpartition('.')[2]:.60})  # then load again",
-                )
+                raise _not_registered(name[5:], broken)
             raise EnvironmentMismatch(
                 f"The file holds the type {name!r:.100}, which this release does not know.",
                 hint="python -m pip install --upgrade holdfast-ml",
             )
         return [self.registry.by_id[name] for name in self.types]
+
+    def _unknown(self) -> list[str]:
+        return [name for name in self.types if name not in self.registry.by_id]
 
     def _judged(self, index: int) -> tuple[int, ...]:
         node = self.nodes[index]
@@ -282,6 +283,20 @@ class _Auditor:
             raise Corrupt(f"tensor {name!r:.100} is used twice")
         self.used_tensors.add(name)
         return self.tensors[name]
+
+
+def _not_registered(name: str, broken: Sequence[str]) -> EnvironmentMismatch:
+    message = (
+        f"The file holds an instance of {name!r:.100}, a class of the saver's own that neither"
+    )
+    message += " this program nor an installed package registers."
+    if broken:
+        message += f" {UNUSABLE} {'; '.join(broken)}."
+    kind = name.rpartition(".")[2]
+    return EnvironmentMismatch(
+        message,
+        hint=f"holdfast.register({kind:.60}, name={name!r:.100})  # define or import it before",
+    )
 
 
 def _is_index(value: Any, count: int) -> bool:

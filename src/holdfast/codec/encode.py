@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.codec.arrays import dtype_text, store_array
 from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, NUMPY_TYPES, OBJECT
-from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.registry import OWN_CLASS, UNUSABLE, Registry, TypeSpec
 from holdfast.codec.tensors import TensorData
 from holdfast.errors import Unsupported
 from holdfast.record import Structure
@@ -154,7 +154,18 @@ class _Encoder:
                 return _class(obj)
         except Unsupported as error:
             raise _at(path, error) from error
-        raise _unsupported(obj, path)
+        return self._stranger(obj, path)
+
+    def _stranger(self, obj: Any, path: Path) -> Node:
+        """Keep an instance of a class that an installed package registers; refuse any other."""
+        refusal = _unsupported(obj, path)
+        if refusal is not None:
+            raise refusal
+        broken = self.registry.grow()
+        spec = self._spec(obj, path)
+        if spec is None:
+            raise _not_registered(type(obj), path, broken)
+        return self._object(obj, path, spec)
 
     def _object(self, obj: Any, path: Path, spec: TypeSpec) -> Node:
         try:
@@ -262,6 +273,7 @@ def _tuple(encoder: _Encoder, items: tuple[Any, ...], path: Path) -> Node:
 def _set(encoder: _Encoder, items: Any, path: Path) -> Node:
     ordered = sorted(items, key=key_order)
     refs = [encoder.ref(item, _item(path, i)) for i, item in enumerate(ordered)]
+    _refuse_twins(refs)
     return ("set" if type(items) is set else "frozenset", refs)
 
 
@@ -305,7 +317,17 @@ def _dict(encoder: _Encoder, items: dict[Any, Any], path: Path) -> Node:
         text = key_text(key)[:60]
         step = Path(path, key if type(key) is str else text, f"[{text}]")
         refs += [encoder.ref(key, step), encoder.ref(value, step)]
+    _refuse_twins(refs[::2])
     return ("ordereddict" if type(items) is OrderedDict else "dict", refs)
+
+
+def _refuse_twins(refs: list[int]) -> None:
+    """Refuse what equals nothing, not even itself, and is there twice: NaN."""
+    if len(set(refs)) < len(refs):
+        raise Unsupported(
+            "NaN is a key or member twice, and nothing tells one from the other.",
+            hint="{key: value for key, value in items.items() if key == key}  # leaves NaN out",
+        )
 
 
 def _array(encoder: _Encoder, array: np.ndarray[Any, Any], path: Path) -> Node:
@@ -402,11 +424,10 @@ def _unknown_field(name: str, spec: TypeSpec, path: Path) -> Unsupported:
 
 
 # What to write instead of values that are refused for good.
-_OWN_CLASS: Final = "give the step a class of its own and call holdfast.register(ThatClass)"
 _INSTEAD: Final = {
-    "operator.itemgetter": _OWN_CLASS,
-    "operator.attrgetter": _OWN_CLASS,
-    "operator.methodcaller": _OWN_CLASS,
+    "operator.itemgetter": OWN_CLASS,
+    "operator.attrgetter": OWN_CLASS,
+    "operator.methodcaller": OWN_CLASS,
     "pathlib.PosixPath": "str(path)  # or pathlib.PurePosixPath(path)",
     "pathlib.WindowsPath": "str(path)",
     "pathlib.PureWindowsPath": "str(path)",
@@ -417,14 +438,15 @@ _INSTEAD: Final = {
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
-def _unsupported(obj: Any, path: Path) -> Unsupported:
+def _unsupported(obj: Any, path: Path) -> Unsupported | None:
+    """Return the refusal of what no registration can help, None for an instance of a class."""
     kind = type(obj)
     where = f"{kind.__module__}.{kind.__qualname__}"
     if callable(obj) and hasattr(obj, "__qualname__"):
         name = obj.__qualname__
         what = "a lambda" if "<lambda>" in name else f"the function {name}"
         message = f"{path} is {what}; code is never kept in a file."
-        hint = _OWN_CLASS
+        hint = OWN_CLASS
     elif kind.__module__.partition(".")[0] in ("numpy", "scipy", "pandas", "sklearn", "torch"):
         message = f"{path} is a {where}, which this release cannot keep."
         hint = f"replace {path} by a plain value or array, or leave it out before saving"
@@ -432,7 +454,22 @@ def _unsupported(obj: Any, path: Path) -> Unsupported:
         message = f"{path} is a {where}, which is not data that can be kept."
         hint = f"replace {path} by a plain value, or leave it out before saving"
     else:
-        message = f"{path} is a {where}, a class that is not registered."
-        hint = f"holdfast.register({kind.__qualname__})  # before saving, and before loading"
+        return None
     hint = _INSTEAD.get(where.replace("._local.", ".").replace("numpy.rec.", "numpy."), hint)
     return Unsupported(_ADDRESS.sub("", message), hint=hint, ref=str(path))
+
+
+def _not_registered(kind: type, path: Path, broken: Collection[str]) -> Unsupported:
+    message = f"{path} is a {kind.__module__}.{kind.__qualname__}, a class that is not registered."
+    if broken:
+        message += f" {UNUSABLE} {'; '.join(broken)}."
+    module, name, comment = kind.__module__, kind.__qualname__, ""
+    if module == "__main__" or "<locals>" in name:  # no other program could import it from there
+        comment = "  # move the class there first: what loads it must import it too"
+        module, name = "steps", name.rpartition(".")[2]
+    return Unsupported(
+        _ADDRESS.sub("", message),
+        hint=f"from {module} import {name.partition('.')[0]}{comment}\n"
+        f"holdfast.register({name})  # before saving, and before loading",
+        ref=str(path),
+    )

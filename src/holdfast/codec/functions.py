@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from holdfast.codec.function_table import FUNCTIONS
-from holdfast.codec.registry import TypeSpec
+from holdfast.codec.registry import OWN_CLASS, TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
 from holdfast.plugins import import_extra
 
@@ -76,7 +76,7 @@ def _encode_partial(partial: Any) -> dict[str, Any]:
         raise Unsupported(
             f"a partial of {getattr(partial.func, '__qualname__', partial.func)!s:.100} would keep "
             "code; code is never kept in a file.",
-            hint="give the step a class of its own and call holdfast.register(ThatClass)",
+            hint=OWN_CLASS,
         )
     if vars(partial):
         raise Unsupported(

@@ -11,11 +11,20 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from holdfast.errors import Unsupported
 
-__all__ = ["Further", "Registry", "TypeSpec"]
+__all__ = ["OWN_CLASS", "UNUSABLE", "Further", "Registry", "TypeSpec"]
+
+# What to write instead of a function.
+OWN_CLASS: Final = (
+    "from steps import Step  # your module; Step.__call__ does what the function did\n"
+    "holdfast.register(Step)  # before saving, and before loading; keep Step() in its place"
+)
+
+# Begins what is said of installed packages that might have had the missing class.
+UNUSABLE: Final = "An installed package that registers classes cannot be used:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

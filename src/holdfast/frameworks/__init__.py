@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from importlib import import_module
 from typing import Any, Final, cast
 
 from holdfast import codec
-from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.registry import Further, Registry, TypeSpec
 from holdfast.codec.standard import enum_spec
 from holdfast.errors import Corrupt, UsageError
 from holdfast.frameworks.base import Adapter, LoadOptions, Opened, Payload
+from holdfast.plugins import TYPES_GROUP, offer_installed
 
 __all__ = [
     "Adapter",
@@ -21,6 +23,7 @@ __all__ = [
     "Payload",
     "adapter_for",
     "adapter_named",
+    "installed",
     "register",
     "registry",
 ]
@@ -30,7 +33,9 @@ _MODULES: Final = {
     name: f"holdfast.frameworks.{name}" for name in ("torch", "sklearn", "onnx", "python")
 }
 
+# Classes by their name in files: those the program registered, those that installed packages did.
 _registered: dict[str, TypeSpec] = {}
+_offered: dict[str, TypeSpec] = {}
 
 
 def adapter_named(framework: str) -> Adapter:
@@ -58,15 +63,42 @@ def adapter_for(model: object) -> Adapter:
 
 def registry() -> Registry:
     """Return the closed registry: the codec's types, every adapter's, and the caller's own."""
-    return _registry(tuple(_registered.values()))
+    offered = (spec for name, spec in _offered.items() if name not in _registered)
+    return _registry((*offered, *_registered.values()))
 
 
 @functools.lru_cache(maxsize=4)
 def _registry(registered: tuple[TypeSpec, ...]) -> Registry:
-    specs = [*codec.TYPES, *registered]
+    newest = {spec.classes: spec.id for spec in registered}
+    specs = list(codec.TYPES)
+    for spec in registered:  # a class with two names is written under the newer, read under both
+        specs.append(spec if newest[spec.classes] == spec.id else replace(spec, classes=()))
     for framework in _MODULES:
         specs.extend(adapter_named(framework).TYPES)
-    return Registry.of(specs)
+    return replace(Registry.of(specs), further=installed)
+
+
+def installed() -> Further:
+    """Ask installed packages for the classes they register; see ``Registry.grow``.
+
+    A distribution declares them in the entry point group ``holdfast.types``: a class, or a function
+    without arguments that calls ``holdfast.register``. What the program registered stays as it is.
+    """
+    own = dict(_registered)
+    broken = offer_installed(TYPES_GROUP, _take)
+    _registered.update(own)
+    for name in [name for name in _registered if name not in own]:
+        _offered[name] = _registered.pop(name)
+    return Further(tuple(_offered.values()), broken)
+
+
+def _take(offer: object) -> None:
+    if isinstance(offer, type):
+        register(offer, arguments=None)
+    elif callable(offer):
+        offer()
+    else:
+        raise UsageError(f"it is a {type(offer).__name__}, neither a class nor a function")
 
 
 def register(
@@ -81,8 +113,7 @@ def register(
         arguments: For modules: instance to constructor arguments.
 
     Raises:
-        UsageError: The class is local to a function or a lambda's, so that it cannot be found
-            again, or the name is taken.
+        UsageError: The name is taken, or instances are more than their ``__dict__``.
     """
     if _is_module_class(cls):
         adapter = import_module(_MODULES["torch"])
@@ -93,20 +124,36 @@ def register(
             f"arguments= is for torch modules; {cls.__qualname__} is kept by its __dict__.",
             hint=f"holdfast.register({cls.__qualname__})",
         )
-    key = f"{cls.__module__}:{cls.__qualname__}"
-    identifier = "user." + (name or f"{cls.__module__}.{cls.__qualname__}")
-    for known in list(_registered.values()):
-        if known.id == identifier and known.classes != (key,):
-            raise UsageError(
-                f"The name {identifier!r} is registered for {known.classes[0]} already.",
-                hint=f"holdfast.register({cls.__qualname__}, name='another-name')",
-            )
-    _registered[identifier] = (
-        enum_spec(cls, identifier)
-        if issubclass(cls, Enum)
-        else TypeSpec(
-            id=identifier, locate=lambda: cls, classes=(key,), encode=vars, attributes=True
+    spec = _own_spec(cls, "user." + (name or f"{cls.__module__}.{cls.__qualname__}"))
+    known = _registered.get(spec.id, _offered.get(spec.id, spec))
+    if known.classes != spec.classes:
+        raise UsageError(
+            f"The name {spec.id!r} is registered for {known.classes[0]} already.",
+            hint=f"holdfast.register({cls.__qualname__}, name='another-name')",
         )
+    _registered.pop(spec.id, None)  # the newest comes last
+    _registered[spec.id] = spec
+
+
+class _Plain:
+    """What instances consist of whose class has neither slots nor a base in C."""
+
+
+def _own_spec(cls: type, identifier: str) -> TypeSpec:
+    if issubclass(cls, Enum):
+        return enum_spec(cls, identifier)
+    if not cls.__dictoffset__ or cls.__itemsize__ or cls.__basicsize__ > _Plain.__basicsize__:
+        raise UsageError(
+            f"An instance of {cls.__qualname__} is more than its __dict__: the class has __slots__ "
+            "or derives from a built-in type, so something of it would be lost.",
+            hint=f"class {cls.__name__}:  # without such a base and __slots__; data in attributes",
+        )
+    return TypeSpec(
+        id=identifier,
+        locate=lambda: cls,
+        classes=(f"{cls.__module__}:{cls.__qualname__}",),
+        encode=vars,
+        attributes=True,
     )
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from holdfast.frameworks.torch_run import call, steady
-from holdfast.frameworks.torch_twins import layer_of
+from holdfast.frameworks.torch.run import call, steady
+from holdfast.frameworks.torch.twins import layer_of
 
 __all__ = ["synthetic"]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast.errors import Corrupt
-from holdfast.frameworks.sklearn_shapes import Fields, array, finite, whole, width_of
+from holdfast.frameworks.sklearn.shapes import Fields, array, finite, whole, width_of
 
 __all__ = ["JUDGES"]
 
@@ -42,16 +42,6 @@ def _terms(width: int, least: int, most: int, *, interactions: bool) -> int:
         return sum(math.comb(width, degree) for degree in degrees)
     below = math.comb(width + least - 1, least - 1) - 1 if least else 0
     return math.comb(width + most, most) - 1 - below
-
-
-def _judge_function(fields: Fields) -> None:
-    """Keep scikit-learn's inner helpers, which believe their arguments, from being called."""
-    for name in ("func", "inverse_func"):
-        function = fields.get(name)
-        while isinstance(function, partial):
-            function = function.func
-        if getattr(function, "__name__", "").startswith("_"):
-            raise Corrupt(f"the {name} of a FunctionTransformer is none that anybody may call")
 
 
 def _judge_sampler(fields: Fields) -> None:
@@ -105,7 +95,6 @@ JUDGES: Final[dict[str, Any]] = {
     **dict.fromkeys(("sklearn.StackingClassifier", "sklearn.StackingRegressor"), _judge_stacking),
     "sklearn.PolynomialFeatures": _judge_polynomial,
     "sklearn.DummyRegressor": _judge_dummy,
-    "sklearn.FunctionTransformer": _judge_function,
     "sklearn.AdditiveChi2Sampler": _judge_sampler,
     **{f"sklearn.{name}": partial(_judge_finite, names=names) for name, names in _FINITE.items()},
 }

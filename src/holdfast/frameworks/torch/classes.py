@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from holdfast.errors import UsageError
+from holdfast import frameworks
+from holdfast.codec.registry import UNUSABLE
+from holdfast.errors import EnvironmentMismatch, UsageError
 
 __all__ = [
     "class_name",
@@ -70,8 +72,18 @@ def register(
 
 
 def registered_as(name: str) -> type | None:
-    """Return the class that the caller registered under a stored name."""
+    """Return the class that the caller, or an installed package, registered under a stored name.
+
+    Raises:
+        EnvironmentMismatch: Nobody did, and an installed package that registers classes is broken.
+    """
+    broken = frameworks.installed().broken if name not in _REGISTERED else ()
     registered = _REGISTERED.get(name)
+    if registered is None and broken:
+        raise EnvironmentMismatch(
+            f"Needs {name}, a class of the saver's own. {UNUSABLE} {'; '.join(broken)}.",
+            hint=f'holdfast.load("REF", into={name.rpartition(".")[2]}(...))',
+        )
     return None if registered is None else registered.kind
 
 

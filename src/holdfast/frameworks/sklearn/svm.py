@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast.errors import Corrupt
-from holdfast.frameworks.sklearn_shapes import Fields, array, whole, width_of
+from holdfast.frameworks.sklearn.shapes import Fields, array, whole, width_of
 
 __all__ = ["JUDGES"]
 

@@ -13,13 +13,23 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast.errors import Corrupt
-from holdfast.frameworks import (
-    sklearn_clusters,
-    sklearn_steps,
-    sklearn_svm,
-    sklearn_text,
-    sklearn_trees,
-    sklearn_widths,
+from holdfast.frameworks.sklearn import (
+    clusters as sklearn_clusters,
+)
+from holdfast.frameworks.sklearn import (
+    steps as sklearn_steps,
+)
+from holdfast.frameworks.sklearn import (
+    svm as sklearn_svm,
+)
+from holdfast.frameworks.sklearn import (
+    text as sklearn_text,
+)
+from holdfast.frameworks.sklearn import (
+    trees as sklearn_trees,
+)
+from holdfast.frameworks.sklearn import (
+    widths as sklearn_widths,
 )
 
 __all__ = ["JUDGES", "REBUILT", "build_judged", "check_of"]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast.errors import Corrupt
-from holdfast.frameworks.sklearn_shapes import Fields, whole
+from holdfast.frameworks.sklearn.shapes import Fields, whole
 
 __all__ = ["JUDGES"]
 

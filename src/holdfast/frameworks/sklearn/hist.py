@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch
-from holdfast.frameworks.sklearn_nodes import judged, narrow, nodes_by_tree
+from holdfast.frameworks.sklearn.nodes import judged, narrow, nodes_by_tree
 from holdfast.plugins import import_extra
 
 __all__ = ["ENCODERS", "JUDGES", "TYPES"]
@@ -273,7 +273,7 @@ TYPES: Final = (
     TypeSpec(
         id="sklearn.HistTrees",
         locate=lambda: HistTrees,
-        classes=("holdfast.frameworks.sklearn_hist:HistTrees",),
+        classes=("holdfast.frameworks.sklearn.hist:HistTrees",),
         encode=_encode_trees,
         build=_build_trees,
         fields=_FIELDS,

@@ -13,8 +13,8 @@ import numpy as np
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt
-from holdfast.frameworks.sklearn_nodes import depths, judged, narrow, nodes_by_tree
-from holdfast.frameworks.sklearn_table import TABLE
+from holdfast.frameworks.sklearn.nodes import depths, judged, narrow, nodes_by_tree
+from holdfast.frameworks.sklearn.table import TABLE
 from holdfast.plugins import import_extra
 
 __all__ = ["CHECKS", "ENCODERS", "TYPES"]
@@ -347,7 +347,7 @@ TYPES: Final = (
     TypeSpec(
         id="sklearn.Trees",
         locate=lambda: Trees,
-        classes=("holdfast.frameworks.sklearn_trees:Trees",),
+        classes=("holdfast.frameworks.sklearn.trees:Trees",),
         encode=_encode_trees,
         build=_build_ensemble,
         fields=_TREE | {"kind", "shared", "varying", "shape"},

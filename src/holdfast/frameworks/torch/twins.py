@@ -1,7 +1,7 @@
 """The twin of a ``torch.nn`` layer, and refusing instances that differ from it.
 
 The twin is the layer constructed on torch's meta device, from the arguments that the table in
-``torch_layers`` reads: it takes no memory and no random numbers.
+``layers`` reads: it takes no memory and no random numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from holdfast.errors import Unsupported
-from holdfast.frameworks.torch_layers import FUNCTIONS, LAYERS, OPEN, Layer
+from holdfast.frameworks.torch.layers import FUNCTIONS, LAYERS, OPEN, Layer
 
 __all__ = [
     "Parts",

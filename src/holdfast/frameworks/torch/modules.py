@@ -1,7 +1,7 @@
 """``nn.Module``s built from ``torch.nn`` layers: encoded at save, rebuilt at load.
 
 Each layer is kept by its constructor arguments, its own parameters, buffers and children, and its
-training flag. At save an instance that differs from its twin (see ``torch_twins``) is refused, so
+training flag. At save an instance that differs from its twin (see ``twins``) is refused, so
 nothing is lost silently; at load a twin receives the stored tensors, which must be exactly the
 ones it expects.
 """
@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch
-from holdfast.frameworks.torch_layers import LAYERS, OPEN, Layer
-from holdfast.frameworks.torch_twins import (
+from holdfast.frameworks.torch.layers import LAYERS, OPEN, Layer
+from holdfast.frameworks.torch.twins import (
     Parts,
     arguments_of,
     construct,

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast.errors import Corrupt
-from holdfast.frameworks.sklearn_rows import require_rows
-from holdfast.frameworks.sklearn_shapes import places, whole, width_of
+from holdfast.frameworks.sklearn.rows import require_rows
+from holdfast.frameworks.sklearn.shapes import places, whole, width_of
 
 __all__ = ["JUDGES"]
 

@@ -13,19 +13,31 @@ from typing import Any, Final
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import Corrupt, Unsupported, UsageError
-from holdfast.frameworks import (
-    torch_inputs,
-    torch_match,
-    torch_modules,
-    torch_run,
-    torch_state,
-    torch_tensors,
-    torch_twins,
-)
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
-from holdfast.frameworks.torch_classes import foreign_facts, register
-from holdfast.frameworks.torch_devices import choose_device
-from holdfast.frameworks.torch_match import Stored
+from holdfast.frameworks.torch import (
+    inputs as torch_inputs,
+)
+from holdfast.frameworks.torch import (
+    match as torch_match,
+)
+from holdfast.frameworks.torch import (
+    modules as torch_modules,
+)
+from holdfast.frameworks.torch import (
+    run as torch_run,
+)
+from holdfast.frameworks.torch import (
+    state as torch_state,
+)
+from holdfast.frameworks.torch import (
+    tensors as torch_tensors,
+)
+from holdfast.frameworks.torch import (
+    twins as torch_twins,
+)
+from holdfast.frameworks.torch.classes import foreign_facts, register
+from holdfast.frameworks.torch.devices import choose_device
+from holdfast.frameworks.torch.match import Stored
 from holdfast.plugins import import_extra
 
 __all__ = [

@@ -11,7 +11,7 @@ One line per class. A word of the line is one constructor argument:
 - ``activation*`` a child module, or a function of ``torch.nn.functional`` by its name
 - ``cutoffs:``    all but the last item of the attribute
 
-The children given to ``TransformerEncoder`` and its like are made in ``torch_modules``.
+The children given to ``TransformerEncoder`` and its like are made in ``modules``.
 """
 
 from __future__ import annotations

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
-from holdfast.frameworks import torch_classes
-from holdfast.frameworks.torch_classes import class_name, foreign_facts, nested_facts
-from holdfast.frameworks.torch_match import Stored, fill
+from holdfast.frameworks.torch import (
+    classes as torch_classes,
+)
+from holdfast.frameworks.torch.classes import class_name, foreign_facts, nested_facts
+from holdfast.frameworks.torch.match import Stored, fill
 
 __all__ = ["SPEC", "spec_of", "stored_of"]
 

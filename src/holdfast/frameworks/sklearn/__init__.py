@@ -1,8 +1,8 @@
 """scikit-learn estimators: attributes by name from a reviewed table, trees as columns.
 
-Which classes and attributes may appear is data: ``sklearn_types.json``, written by
+Which classes and attributes may appear is data: ``types.json``, written by
 ``tools/list_sklearn_types.py``. Where compiled code indexes by a stored number, the number is
-judged first (``sklearn_trees``, ``sklearn_checks``).
+judged first (``trees``, ``checks``).
 """
 
 from __future__ import annotations
@@ -20,17 +20,29 @@ import numpy as np
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import EnvironmentMismatch, UsageError
-from holdfast.frameworks import (
-    sklearn_checks,
-    sklearn_ensembles,
-    sklearn_hist,
-    sklearn_losses,
-    sklearn_neighbors,
-    sklearn_parts,
-    sklearn_trees,
-)
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
-from holdfast.frameworks.sklearn_table import TABLE, Entry
+from holdfast.frameworks.sklearn import (
+    checks as sklearn_checks,
+)
+from holdfast.frameworks.sklearn import (
+    ensembles as sklearn_ensembles,
+)
+from holdfast.frameworks.sklearn import (
+    hist as sklearn_hist,
+)
+from holdfast.frameworks.sklearn import (
+    losses as sklearn_losses,
+)
+from holdfast.frameworks.sklearn import (
+    neighbors as sklearn_neighbors,
+)
+from holdfast.frameworks.sklearn import (
+    parts as sklearn_parts,
+)
+from holdfast.frameworks.sklearn import (
+    trees as sklearn_trees,
+)
+from holdfast.frameworks.sklearn.table import TABLE, Entry
 from holdfast.plugins import import_extra
 
 __all__ = [
