@@ -155,7 +155,7 @@ def codec_rows(forest, disk, folders):
     }
     alone = {"ours": partial(forest.round_trip, forest.hash), "pickle": whole(peers["memory"])}
     took = alternate(alone, 3 * ROUNDS)  # nothing else between them
-    yield compared("codec + hash + validation vs pickle", took["ours"], took["pickle"], most=2)
+    yield compared("codec + hash + validation vs pickle", took["ours"], took["pickle"], most=1.5)
     actions = {
         "our file": partial(forest.round_trip, forest.write),
         "our disk": partial(disk.round_trip, disk.write),
@@ -163,7 +163,7 @@ def codec_rows(forest, disk, folders):
         **{name: partial(forest.step, name) for name in steps},
     }
     took = alternate(actions, ROUNDS)
-    yield compared("  and a file on /dev/shm, both", took["our file"], took["file"], most=2)
+    yield compared("  and a file on /dev/shm, both", took["our file"], took["file"], most=1.5)
     for name, peer in steps.items():
         title = "pickle" if peer == "memory" else peer
         yield compared(f"  {name} vs {title}", took[name], took[peer])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -349,7 +349,8 @@ class _Saving:
 
     def _commit(self, kept: _Kept, author: str) -> VersionInfo:
         """Make the version visible: all blobs present and durable, then one log entry."""
-        self._require_blobs(kept.manifest_id)
+        blobs = read.blobs_of(self.store.blobs, kept.manifest_id)
+        self._require_blobs(blobs)
         self.store.blobs.flush()
         info = self.store.catalogue.add_version(
             self.name,
@@ -358,13 +359,13 @@ class _Saving:
             manifest=kept.manifest_id,
             by=author,
         )
-        self._require_blobs(kept.manifest_id)
+        self._require_blobs(blobs)
         return info
 
-    def _require_blobs(self, manifest: Digest) -> None:
+    def _require_blobs(self, blobs: Collection[Digest]) -> None:
         missing = [
             digest
-            for digest in read.blobs_of(self.store.blobs, manifest)
+            for digest in blobs
             if not (self.store.blobs.freshen(digest) or self.store.blobs.has(digest))
         ]
         if missing:

@@ -459,7 +459,7 @@ def _unsupported(obj: Any, path: Path) -> Unsupported | None:
     return Unsupported(_ADDRESS.sub("", message), hint=hint, ref=str(path))
 
 
-def _not_registered(kind: type, path: Path, broken: Collection[str]) -> Unsupported:
+def _not_registered(kind: type, path: Path, broken: tuple[str, ...]) -> Unsupported:
     message = f"{path} is a {kind.__module__}.{kind.__qualname__}, a class that is not registered."
     if broken:
         message += f" {UNUSABLE} {'; '.join(broken)}."

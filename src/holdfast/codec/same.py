@@ -20,7 +20,8 @@ __all__ = ["first_difference"]
 _PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, bytearray, type(None)})
 # Equal values of these, of the same type, are the same; comparing them does not recurse.
 _EXACT: Final = frozenset({bool, int, str})
-_MUTABLE: Final = (list, dict, set, np.ndarray)
+_MUTABLE: Final = frozenset({list, dict, OrderedDict, set, np.ndarray, np.memmap})
+_NOBODY: Final = (None, object())
 
 
 def first_difference(live: Any, built: Any, registry: Registry, *, label: str) -> str | None:
@@ -56,7 +57,9 @@ class _Walk:
                 return f"{path} {found}"
         return None
 
-    def _compare(self, one: Any, other: Any, path: Path) -> str | None:
+    def _compare(  # noqa: PLR0911 - one answer for each way to differ
+        self, one: Any, other: Any, path: Path
+    ) -> str | None:
         """Return how two values differ by themselves; queue what hangs below them."""
         if one is other:
             return None
@@ -64,13 +67,13 @@ class _Walk:
             return f"was a {type(one).__name__} and comes back as a {type(other).__name__}"
         if type(one) in _PLAIN:
             return None if _alike(one, other) else _was(one, other)
-        if id(one) in self.built and self.built[id(one)][1] is other:
+        if self.built.get(id(one), _NOBODY)[1] is other:
             return None
-        mutable = type(one) in _MUTABLE or hasattr(one, "__dict__")
-        if mutable and id(one) in self.built:
-            return "was one object in two places and comes back as two"
-        if mutable and id(other) in self.live:
-            return "was an object of its own and comes back as one with another"
+        if type(one) in _MUTABLE or hasattr(one, "__dict__"):
+            if id(one) in self.built:
+                return "was one object in two places and comes back as two"
+            if id(other) in self.live:
+                return "was an object of its own and comes back as one with another"
         self.built[id(one)] = self.live[id(other)] = (one, other)
         return self._apart(one, other, path)
 

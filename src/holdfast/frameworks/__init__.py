@@ -70,9 +70,9 @@ def registry() -> Registry:
 @functools.lru_cache(maxsize=4)
 def _registry(registered: tuple[TypeSpec, ...]) -> Registry:
     newest = {spec.classes: spec.id for spec in registered}
-    specs = list(codec.TYPES)
-    for spec in registered:  # a class with two names is written under the newer, read under both
-        specs.append(spec if newest[spec.classes] == spec.id else replace(spec, classes=()))
+    # A class with two names is written under the newer and read under both.
+    own = (s if newest[s.classes] == s.id else replace(s, classes=()) for s in registered)
+    specs = [*codec.TYPES, *own]
     for framework in _MODULES:
         specs.extend(adapter_named(framework).TYPES)
     return replace(Registry.of(specs), further=installed)
