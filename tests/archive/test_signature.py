@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from holdfast.archive.signature import classes_of, describe, without_dtypes
+from holdfast.archive.signature import classes_of, describe, require_sound, without_dtypes
+from holdfast.errors import Corrupt
 from holdfast.record import canonical
 
 FRAME = pd.DataFrame(
@@ -204,3 +205,31 @@ def test_a_tensor_is_described_without_numpy():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     described = describe(torch.tensor([[1.0, float("nan")]], dtype=torch.bfloat16))
     assert described == array("bfloat16", [None, 2], missing=True)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [],
+        {"columns": []},
+        {"kind": "frame"},
+        {"kind": "frame", "columns": [{"dtype": "int64"}]},
+        {"kind": "frame", "columns": [{"name": 1}]},
+        {"kind": "frame", "columns": [{"name": "a", "dtype": "category"}]},
+        {"kind": "frame", "columns": [{"name": "a", "dtype": "category", "categories": [None]}]},
+        {"kind": "array", "shape": "wide"},
+        {"kind": "array", "shape": [None, 3], "names": [1]},
+        {"kind": "mapping", "items": []},
+    ],
+    ids=str,
+)
+def test_a_damaged_signature_is_refused_before_inputs_are_fitted_to_it(inputs):
+    with pytest.raises(Corrupt, match="the signature of m@v1 is damaged"):
+        require_sound({"inputs": inputs}, "m@v1")
+
+
+def test_what_describe_writes_is_sound():
+    frame = pd.DataFrame({"a": [1.0, None], "c": pd.Categorical(["x", "y"])})
+    for value in (frame, frame.to_numpy(dtype=object), ["a"], {"x": frame}, (frame,), 1.0):
+        require_sound({"inputs": describe(value)}, "m@v1")
+    require_sound({}, "m@v1")

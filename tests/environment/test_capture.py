@@ -51,6 +51,14 @@ def test_commit_branch_and_dirt(tmp_path, monkeypatch):
     assert (tmp_path / ".git" / "index.lock").exists()
 
 
+def test_git_is_not_left_behind_when_nobody_asks_for_its_answer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with capture.GitSource() as source:
+        asked = source._asked
+    assert asked.returncode is not None
+    assert asked.stdout.closed
+
+
 @pytest.mark.parametrize("path", ["", "/nonexistent"])
 def test_without_git_nothing_is_said_and_nothing_raised(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)

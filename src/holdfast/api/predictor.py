@@ -7,6 +7,7 @@ from typing import Any
 from holdfast import frameworks
 from holdfast.api.threshold import decide, threshold_of
 from holdfast.archive.align import align
+from holdfast.archive.signature import require_sound
 from holdfast.errors import Unsupported
 from holdfast.record import Content
 
@@ -33,6 +34,7 @@ class Predictor:
         self.model = model
         self.ref = ref
         self.signature = content.signature
+        require_sound(content.signature, ref)
         self.notes: tuple[str, ...] = ()
         self.threshold = threshold_of(content.signature, ref)
         self._adapter = frameworks.adapter_named(content.framework)

@@ -100,8 +100,8 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
     if isinstance(model, Path):
         model = model_from_file(model)
     opened = the_store(store, create=True)
-    with mapped_os_errors(opened.path, f"saving {name}"):
-        return _Saving(opened, name, said, allow_secrets).run(model, inputs, golden)
+    with capture.GitSource() as source, mapped_os_errors(opened.path, f"saving {name}"):
+        return _Saving(opened, name, said, allow_secrets, source).run(model, inputs, golden)
 
 
 class _Kept(NamedTuple):
@@ -116,7 +116,14 @@ class _Kept(NamedTuple):
 class _Saving:
     """One save: the steps in order, each leaving nothing visible if it fails."""
 
-    def __init__(self, store: Store, name: str, said: Said, allow: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        said: Said,
+        allow: Sequence[str],
+        source: capture.GitSource,
+    ) -> None:
         self.store = store
         self.name = name
         self.said = said
@@ -124,7 +131,7 @@ class _Saving:
         self.registry = frameworks.registry()
         self.steps: dict[str, float] = {}
         self._started = time.perf_counter()
-        self._source = capture.GitSource()
+        self._source = source
 
     def run(self, model: Any, inputs: Any, mode: str | None) -> Version:
         adapter = frameworks.adapter_for(model)

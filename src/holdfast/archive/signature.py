@@ -10,15 +10,63 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from holdfast.archive.categories import as_json, describe_categories
 from holdfast.archive.families import has_missing, look
 from holdfast.archive.frames import is_frame, is_sparse
+from holdfast.errors import Corrupt
 
-__all__ = ["classes_of", "describe", "without_dtypes"]
+__all__ = ["classes_of", "describe", "require_sound", "without_dtypes"]
 
 _MOST_CLASSES: Final = 1_000
+
+
+class _Column(msgspec.Struct):
+    name: str
+    dtype: str | None = None
+    holds: str = ""
+    missing: bool = False
+    missing_as: str = ""
+    categories: list[str | int | float | bool] | None = None
+    categories_dtype: str = ""
+    ordered: bool = False
+    integer_name: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype == "category" and self.categories is None:
+            raise ValueError("a category column without categories")
+
+
+class _Inputs(msgspec.Struct):
+    """What ``describe`` writes, for refusing what it cannot have written."""
+
+    kind: str
+    columns: list[_Column] | None = None
+    dtype: str | None = None
+    shape: list[int | None] | None = None
+    names: list[str] | None = None
+    type: str = ""
+    items: dict[str, Any] | list[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind, self.columns) == ("frame", None) or (
+            self.kind == "mapping" and not isinstance(self.items, dict)
+        ):
+            raise ValueError(f"a {self.kind} without its parts")
+
+
+def require_sound(signature: Mapping[str, Any], ref: str) -> None:
+    """Check a signature that was read, as far as fitting inputs to it relies on it.
+
+    Raises:
+        Corrupt: It contradicts itself.
+    """
+    try:
+        msgspec.convert(signature.get("inputs"), _Inputs | None)
+    except msgspec.ValidationError as error:
+        raise Corrupt(f"the signature of {ref} is damaged: {error!s:.200}", ref=ref) from error
 
 
 def describe(value: Any, model: Any = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 __all__ = ["GitSource", "author", "capture", "changed", "environment_key", "now"]
 
@@ -125,13 +125,21 @@ def _user_name(folder: str) -> str | None:  # noqa: ARG001 - git's answer depend
 
 
 class GitSource:
-    """Asks git for commit, branch and dirtiness, and lets it work while the caller does.
+    """Asks git for commit, branch and dirtiness, and lets it work while the block does.
 
     Remote URLs are not recorded: they may hold credentials.
     """
 
     def __init__(self) -> None:
         self._asked = _started("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._asked is not None and self._asked.returncode is None:
+            self._asked.kill()
+            self._asked.communicate()
 
     def answer(self) -> dict[str, Any] | None:
         """Return ``commit``, ``dirty`` and ``branch``; None outside a repository."""
