@@ -24,10 +24,14 @@ import random
 import resource
 import select
 import signal
+import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 for _library in ("OMP", "OPENBLAS", "MKL"):
@@ -49,6 +53,7 @@ from holdfast.frameworks.base import LoadOptions, Opened
 SECONDS = 2.0  # of CPU that one forged form may take
 PATIENCE = 30.0  # of the clock, for one that sleeps
 MEMORY = 4 << 30  # of addresses; a form that asks for more is too large
+GUARD = "FORGERY_GUARD"  # the folder of the compiled guard, where it is in force
 ROWS = 12
 ROOMS = (
     "cluster", "ensemble", "feature_extraction", "feature_extraction.text", "neighbors",
@@ -168,7 +173,11 @@ def target_of(case: zoo.Case, chosen: Callable[[str, list[Lie]], list[Lie]]) -> 
 
 def child(target: Target, start: int, write: int) -> None:
     """Try the changes from ``start`` on, telling before and after each; never returns."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if GUARD in os.environ:
+        sys.path.insert(0, os.environ[GUARD])
+        importlib.import_module("guard")
+    else:  # guarded arrays take many times the addresses
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not os.environ.get("FORGERY_TRACE"):
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -274,6 +283,14 @@ def chooser(options: argparse.Namespace) -> Callable[[str, list[Lie]], list[Lie]
     return chosen
 
 
+def compiled_guard(folder: str) -> str:
+    """Compile ``guard.c`` into a folder and return that."""
+    headers = [f"-I{sysconfig.get_paths()['include']}", f"-I{np.get_include()}"]
+    words = ["cc", "-shared", "-fPIC", "-O1", *headers, str(Path(__file__).with_name("guard.c"))]
+    subprocess.run([*words, "-o", f"{folder}/guard.so"], check=True)
+    return folder
+
+
 def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -310,12 +327,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--limit", type=int, default=0, help="at most so many changes per case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--guard", action="store_true", help="end arrays at unreadable pages")
     parser.add_argument("--json", action="store_true", help="end with the counts as JSON")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     counts: collections.Counter[str] = collections.Counter()
-    for case in cases(options.patterns, optional=options.options):
-        run_case(case, options, counts)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.guard:
+            os.environ[GUARD] = compiled_guard(folder)
+        for case in cases(options.patterns, optional=options.options):
+            run_case(case, options, counts)
     total = sum(counts[kind] for kind in ("refused", "harmless", "crash", "slow", "large"))
     say(f"{counts['cases']} cases, {counts['not encoded']} not encoded")
     say(

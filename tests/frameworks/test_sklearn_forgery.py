@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,11 @@ def test_every_estimator_forged_is_refused_or_harmless():
     assert counts.get("not encoded", 0) == 0
     assert counts["mutations"] >= 10_000
     assert counts["refused"] > 1_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_no_forged_number_is_followed_past_the_end_of_an_array():
+    counts = forge("--guard", "--limit", "25", "--seed", "1")
+    assert counts["cases"] >= 200
+    assert counts["mutations"] >= 5_000
