@@ -92,6 +92,7 @@ chi2 f_classif f_oneway f_regression mutual_info_classif mutual_info_regression 
 # scikit-learn's own helpers that fitted estimators hold; the name in files says what they are.
 _INNER: Final = {
     "sklearn.check_array": ("sklearn.utils.validation", "check_array"),
+    "sklearn.passthrough_scorer": ("sklearn.metrics._scorer", "_passthrough_scorer"),
 }
 _GROUPS: Final = {
     "numpy": f"{UFUNCS} {_NUMPY}",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum
 from importlib import import_module
+from types import MemberDescriptorType
 from typing import Any, Final, cast
 
 from holdfast import codec
@@ -136,13 +137,24 @@ def register(
 
 
 class _Plain:
-    """What instances consist of whose class has neither slots nor a base in C."""
+    """A class whose instances are their ``__dict__``."""
+
+
+def _keeps_more(cls: type) -> bool:
+    """Say whether instances have slots, or a base written in C with a content of its own."""
+    slots = any(
+        isinstance(member, MemberDescriptorType)
+        for base in cls.__mro__
+        for member in vars(base).values()
+    )
+    large = cls.__itemsize__ or cls.__basicsize__ > _Plain.__basicsize__
+    return slots or bool(large) or not cls.__dictoffset__
 
 
 def _own_spec(cls: type, identifier: str) -> TypeSpec:
     if issubclass(cls, Enum):
         return enum_spec(cls, identifier)
-    if not cls.__dictoffset__ or cls.__itemsize__ or cls.__basicsize__ > _Plain.__basicsize__:
+    if _keeps_more(cls):
         raise UsageError(
             f"An instance of {cls.__qualname__} is more than its __dict__: the class has __slots__ "
             "or derives from a built-in type, so something of it would be lost.",

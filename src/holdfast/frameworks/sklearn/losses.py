@@ -75,8 +75,9 @@ def _locate(module: str, name: str) -> type:
 
 
 def _numbers(loss: Any, names: tuple[str, ...]) -> dict[str, float]:
+    """Return the parameters: ``__reduce__`` gives them alone, or after the class and a checksum."""
     made_by, arguments = loss.__reduce__()[:2]
-    values = arguments if made_by is type(loss) else ()
+    values = arguments if made_by is type(loss) else arguments[2] or ()
     return dict(zip(names, map(float, values), strict=True))
 
 
@@ -132,10 +133,10 @@ def _spec(module: str, name: str, names: tuple[str, ...]) -> TypeSpec:
     if module == _LOSSES:
         fields |= {"constant_hessian", *filter(None, [_EXTRA.get(name)])}
     whole = module == _LOSSES
-    return TypeSpec(
+    return TypeSpec(  # releases 1.6 to 1.8 say "_loss" where they mean sklearn._loss._loss
         id=f"sklearn.{name}",
         locate=partial(_locate, module, name),
-        classes=(f"{module}:{name}",),
+        classes=(f"{module}:{name}", *([f"_loss:{name}"] if module == _COMPILED else [])),
         encode=partial(_encode if whole else _encode_compiled, names),
         build=partial(_build, name) if whole else partial(_build_compiled, module, name),
         fields=fields,
