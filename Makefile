@@ -17,7 +17,7 @@ demo: $(STAMP)  ## Keep, prove, promote, break and rescue real models, in under 
 	$(BIN)/python tools/demo.py
 
 test: $(STAMP)  ## The tests: light frameworks, no external server
-	$(BIN)/python -m pytest -m "not slow and not service"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not service"
 
 test-fw: $(STAMP)  ## One framework in a process of its own: make test-fw FW=torch
 	$(BIN)/python -m pytest tests/frameworks -k "test_$(FW)"

@@ -294,6 +294,75 @@ def test_an_object_built_of_itself() -> None:
     refused([["object", 0, fields], ["str", "PCG64"]], types=["numpy.Generator"])
 
 
+def column(dtype: str, count: int) -> dict[str, TensorView]:
+    return {"T": TensorView(dtype, (count,), memoryview(bytes(count * ITEMSIZE[dtype])))}
+
+
+WORDS = ["strings", ["a", "b", "c"]]
+TEXT_DICTS = {
+    "the same key twice": ([["textdict", [1, 2]], ["strings", ["a", "b", "a"]], WORDS], None),
+    "is longer than argument": ([["textdict", [1, 2]], WORDS, ["strings", ["a"] * 4]], None),
+    "is shorter than argument": ([["textdict", [1, 2]], WORDS, ["ints", "T"]], column("I8", 2)),
+    "(textdict) is malformed": ([["textdict", [1, 2]], ["ints", "T"], WORDS], column("I8", 3)),
+}
+
+
+@pytest.mark.parametrize("words", TEXT_DICTS)
+def test_a_text_dictionary_that_contradicts_itself(words: str) -> None:
+    nodes, views = TEXT_DICTS[words]
+    assert words in refused(nodes, views).message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["list", []], ["tuple", []], ["dict", []], ["set", []], ["str", "abc"], ["none"],
+        ["textdict", [1, 1]], ["textdict", [0, 2]], ["object", 0, {"a": 1}],
+        ["objects", [0], [], {}],
+    ],
+    ids=lambda node: node[0],
+)  # fmt: skip
+def test_a_text_dictionary_of_anything_else(values: list[Any]) -> None:
+    types = ["test.Model"] if values[0] == "object" else []
+    for nodes in (
+        [["textdict", [1, 2]], WORDS, values],
+        [["textdict", [2, 1]], WORDS, values],
+    ):
+        assert "node 0 (textdict) is malformed" in refused(nodes, types=types).message
+
+
+def test_a_text_dictionary_of_itself_or_of_too_much() -> None:
+    for refs in (
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1],
+        [1, 1, 1],
+        [],
+        [1, 2],
+        [1, -1],
+        [1, True],
+        "11",
+        None,
+    ):
+        assert "(textdict) is malformed" in refused([["textdict", refs], WORDS]).message
+    assert refused([["textdict", [1, 1], {}], WORDS])
+    assert refused([["textdict", [1, 2]], WORDS, ["ints", "T"]], column("U64", 3))
+    assert refused([["textdict", [1, 2]], WORDS, ["floats", "T"]], column("F32", 3))
+
+
+def test_a_text_dictionary_is_no_key_and_may_share_its_parts() -> None:
+    nodes = [["dict", [1, 3]], ["textdict", [2, 2]], WORDS, ["none"]]
+    assert "unhashable" in refused(nodes).message
+    shared = [["list", [1, 2, 1]], ["textdict", [2, 2]], WORDS]
+    structure = msgspec.convert({"nodes": shared}, Structure)
+    first, words, again = decode(structure, {}, REGISTRY, audit(structure, {}, REGISTRY))
+    assert first is again
+    assert (first, words) == ({"a": "a", "b": "b", "c": "c"}, ["a", "b", "c"])
+    words.append("d")
+    assert list(first) == ["a", "b", "c"]
+
+
 HUGE = [
     [["objects", [2**40], [], {}]],
     [["objects", [2**62, 0, 2**62], [], {}]],

@@ -93,14 +93,20 @@ def test_the_message_begins_with_the_path(wrap, path) -> None:
     assert "named_function" in error.message
 
 
-FUNCTION_HINT = "give the step a class of its own and call holdfast.register(ThatClass)"
+FUNCTION_HINT = (
+    "from steps import Step  # your module; Step.__call__ does what the function did\n"
+    "holdfast.register(Step)  # before saving, and before loading; keep Step() in its place"
+)
 
 
 def test_the_six_words_of_a_lambda_in_a_pipeline() -> None:
     error = refusal(Pipeline([("scale", 1), ("log", Step(lambda x: x))]))
-    assert str(error) == (
-        f"pipeline.steps[1].func is a lambda; code is never kept in a file.\nTry: {FUNCTION_HINT}"
-    )
+    first, second = FUNCTION_HINT.splitlines()
+    assert str(error).splitlines() == [
+        "pipeline.steps[1].func is a lambda; code is never kept in a file.",
+        f"Try: {first}",
+        f"     {second}",
+    ]
 
 
 def test_the_label_names_the_root() -> None:
@@ -177,10 +183,33 @@ def test_code_is_called_code(value) -> None:
 
 def test_a_class_that_is_not_registered_is_told_how_to_be() -> None:
     error = refusal(Pipeline([Stranger()]))
-    assert error.hint == "holdfast.register(Stranger)  # before saving, and before loading"
+    assert error.hint == (
+        f"from {__name__} import Stranger\n"
+        "holdfast.register(Stranger)  # before saving, and before loading"
+    )
     assert re.fullmatch(
         r"pipeline\.steps\[0\] is a \S*Stranger, a class that is not registered\.", error.message
     )
+
+
+def test_a_class_that_nobody_else_can_import_is_to_be_moved() -> None:
+    class Local:
+        pass
+
+    here = type("Here", (), {"__module__": "__main__", "__qualname__": "Outer.Here"})
+    for kind, name in ((Local, "Local"), (here, "Here")):
+        error = refusal(Pipeline([kind()]))
+        assert error.message.startswith("pipeline.steps[0] is a ")
+        assert error.hint == (
+            f"from steps import {name}  # move the class there first: what loads it must import it "
+            f"too\nholdfast.register({name})  # before saving, and before loading"
+        )
+
+
+def test_two_nans_are_refused_as_what_they_are() -> None:
+    for value in ({float("nan"): 1, float("nan"): 2}, {float("nan"), float("nan")}):
+        error = refusal(Pipeline([value]))
+        assert error.message.startswith("pipeline.steps[0]: NaN is a key or member twice")
 
 
 def test_a_redefined_class_is_not_the_registered_one() -> None:

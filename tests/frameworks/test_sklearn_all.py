@@ -146,7 +146,12 @@ def test_all_of_them_are_kept(capsys, outcomes):
     assert len(EXCLUDED) <= 1
 
 
-@pytest.mark.parametrize("option", zoo.options(), ids=lambda o: f"{o.kind}-{str(o.params)[:40]}")
+def named(option):
+    shown = re.sub(r" at 0x[0-9a-f]+", "", str(option.params))
+    return f"{option.kind}-{shown[:40]}"
+
+
+@pytest.mark.parametrize("option", zoo.options(), ids=named)
 def test_options_that_matter(option, keep):
     require_kept(zoo.case_of(option), keep)
 

@@ -322,7 +322,7 @@ class TestStrict:
         states_equal(target, model)
 
     def test_numpy_arrays_load_into_a_module(self, torch_keeper):
-        from holdfast.frameworks import torch_match
+        from holdfast.frameworks.torch import match as torch_match
 
         model, target = Net(3), Net(3)
         arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}

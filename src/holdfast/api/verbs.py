@@ -75,16 +75,19 @@ def register(
 ) -> Class:
     """Let instances of a class of yours be saved and built; usable as a decorator.
 
-    The same call is needed where the model is loaded: code never comes from the file.
+    The same call is needed where the model is loaded: code never comes from the file. A package
+    can spare its users the call by the entry point group ``holdfast.types``.
 
     Args:
-        cls: A ``torch.nn.Module`` subclass, or a class whose instances are their ``__dict__``.
+        cls: A ``torch.nn.Module`` subclass, an enumeration, or a class whose instances are their
+            ``__dict__``.
         name: Name in files; default: the class's module and name.
         arguments: For modules: instance to constructor arguments. Default: the attributes that
             carry the constructor's parameter names.
 
     Raises:
-        UsageError: The name is taken by another class.
+        UsageError: The name is taken by another class, or instances are more than their
+            ``__dict__``.
     """
     frameworks.register(cls, name=name, arguments=arguments)
     return cls

@@ -92,7 +92,7 @@ class _Walk:
         return self._objects(one, other, path)
 
     def _objects(self, one: Any, other: Any, path: Path) -> str | None:
-        if isinstance(one, np.generic | np.dtype):
+        if isinstance(one, np.generic | np.dtype | type):
             return None if _same_scalar(one, other) else _was(one, other)
         spec = self.registry.spec_for(one)
         derived = frozenset() if spec is None else spec.derived
@@ -193,10 +193,10 @@ def _exact(ones: Any, others: Any) -> bool:
 
 
 def _same_scalar(one: Any, other: Any) -> bool:
-    if isinstance(one, np.dtype):
+    if isinstance(one, np.dtype | type):
         return bool(one == other)
-    if isinstance(one, np.str_ | np.bytes_):  # numpy overlooks zeros at their end
-        return repr(one) == repr(other)
+    if isinstance(one, str | bytes):  # numpy overlooks zeros at their end
+        return bool(one[:] == other[:])
     return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
 
 

@@ -51,7 +51,7 @@ def _encode_defaultdict(items: defaultdict[Any, Any]) -> dict[str, Any]:
         raise Unsupported(
             f"the default factory {getattr(factory, '__qualname__', factory)!s:.100} is code, "
             "which is never kept in a file.",
-            hint=f"dict(items)  # or defaultdict({next(iter(BUILTINS))}, items)",
+            hint="collections.defaultdict(int, items)  # or list, dict, set, str, float, None",
         )
     return {"factory": factory, "items": dict(items)}
 
