@@ -16,8 +16,13 @@ setup: $(STAMP)  ## Make .venv with everything the other targets need
 demo: $(STAMP)  ## Keep, prove, promote, break and rescue real models, in under a minute
 	$(BIN)/python tools/demo.py
 
-test: $(STAMP)  ## The tests: light frameworks, no external server
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not service"
+LIGHT := $(BIN)/python -m pytest -m "not slow and not service"
+LOG := .venv/frameworks.log
+
+test: $(STAMP)  ## The tests: light frameworks, no external server; in two processes
+	$(LIGHT) tests/frameworks >$(LOG) 2>&1 & frameworks=$$!; \
+	$(LIGHT) --ignore tests/frameworks; rest=$$?; \
+	wait $$frameworks; kept=$$?; cat $(LOG); exit $$((rest + kept))
 
 test-fw: $(STAMP)  ## One framework in a process of its own: make test-fw FW=torch
 	$(BIN)/python -m pytest tests/frameworks -k "test_$(FW)"

@@ -62,6 +62,7 @@ def main() -> None:
     with_torch = has_cpu_torch(places) or os.environ.get("UV_TORCH_BACKEND") == "cpu"
     extras = "test,check,torch" if with_torch else "test,check"
     install = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--quiet"]
+    install.append("--compile-bytecode")  # tests start many processes, and not all may write it
     run(*install, "--constraint", "constraints.txt", "--editable", f".[{extras}]")
     if not with_torch:
         print(

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Each follows a fix through several processes that import pandas and scikit-learn.
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import functools
 import sys

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Each takes several processes that import pandas and scikit-learn.
+pytestmark = pytest.mark.slow
+
 PLAIN = """
     class Log:
         def __init__(self, base):
