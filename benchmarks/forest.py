@@ -1,4 +1,4 @@
-"""A forest of 500 trees beside pickle and skops: CPU seconds of the codec, replay on its own.
+"""A forest of 500 trees beside pickle, joblib and skops: CPU seconds of codec, replay, comparison.
 
 Run: python benchmarks/forest.py
 
@@ -10,12 +10,14 @@ there are cores, which CPU seconds count in full.
 """
 
 import hashlib
+import io
 import os
 import pickle
 import tempfile
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import skops.io
 from sklearn.datasets import load_digits
@@ -133,6 +135,13 @@ def by_skops(model):
     return skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
 
 
+def by_joblib(model, compress):
+    file = io.BytesIO()
+    joblib.dump(model, file, compress=compress)
+    file.seek(0)
+    return joblib.load(file)
+
+
 def codec_rows(forest, disk, folders):
     """Compare whole round trips, and list the steps of ours."""
     model = forest.model
@@ -178,25 +187,33 @@ def skops_rows(forest):
     took = alternate(
         {
             "skops": whole(lambda: by_skops(model)),
+            "joblib": whole(lambda: by_joblib(model, 0)),
+            "joblib 3": whole(lambda: by_joblib(model, 3)),
             "pickle": whole(lambda: pickle.loads(pickle.dumps(model, protocol=5))),
             "ours": partial(forest.round_trip, forest.hash),
         },
         3,
     )
     yield compared("codec + hash + validation vs skops", took["ours"], took["skops"])
+    yield compared("codec + hash + validation vs joblib", took["ours"], took["joblib"])
+    yield compared("  vs joblib compress=3", took["ours"], took["joblib 3"])
     yield compared("skops in our column vs pickle", took["skops"], took["pickle"])
 
 
 def replay_rows(forest):
     opened = forest.open()
     model = forest.build(opened)
+    compare = partial(forest.adapter.difference, forest.model, model, forest.registry)
     took = alternate(
         {
             "calls": lambda: forest.recorded_calls(model),
             "replay": lambda: forest.replay(opened, model),
+            "difference": whole(compare),
+            "pickle": whole(lambda: pickle.loads(pickle.dumps(model, protocol=5))),
         },
         ROUNDS,
     )
+    yield compared("comparing with the live model vs pickle", took["difference"], took["pickle"])
     for clock in ("cpu", "wall"):
         yield compared(
             "replay vs the recorded calls", took["replay"], took["calls"], most=1.2, clock=clock

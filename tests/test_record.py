@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import rfc8785
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from holdfast import record
 from holdfast.errors import Corrupt

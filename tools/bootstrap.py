@@ -61,8 +61,9 @@ def main() -> None:
     os.environ["UV_FIND_LINKS"] = ",".join(places)
     with_torch = has_cpu_torch(places) or os.environ.get("UV_TORCH_BACKEND") == "cpu"
     extras = "test,check,torch" if with_torch else "test,check"
-    install = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--quiet"]
-    install.append("--compile-bytecode")  # tests start many processes, and not all may write it
+    # Tests start many processes, and where writing bytecode is off each would compile anew.
+    install = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode"]
+    install.append("--quiet")
     run(*install, "--constraint", "constraints.txt", "--editable", f".[{extras}]")
     if not with_torch:
         print(

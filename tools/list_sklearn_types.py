@@ -151,12 +151,13 @@ def main() -> None:
         name = f"{kind.__module__}:{kind.__qualname__}"
         if not is_plain(kind) or name.startswith(APART):
             continue
-        entry = table.setdefault(identifier(kind), {"classes": [], "fields": []})
+        entry = table.setdefault(identifier(kind), {"classes": [], "fields": ""})
         entry["classes"] = [*(known for known in entry["classes"] if known != name), name]
         common = COMMON if hasattr(kind, "get_params") else set()
-        fields = {*entry["fields"], *common, *seen, *assigned(kind), *parameters(kind)}
-        entry["fields"] = sorted(fields - LEFTOVERS)
-    TABLE.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
+        fields = {*entry["fields"].split(), *common, *seen, *assigned(kind), *parameters(kind)}
+        entry["fields"] = " ".join(sorted(fields - LEFTOVERS))
+    lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(table.items())]
+    TABLE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"{len(table)} types")
 
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from holdfast.archive.layout import BIG, GROUP_MAX, nbytes, plan
 from holdfast.codec.tensors import ITEMSIZE

@@ -12,8 +12,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from holdfast.codec import TYPES, audit, decode, encode
 from holdfast.codec.nodes import CONTAINERS, LEAVES, TENSOR_KINDS

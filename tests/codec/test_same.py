@@ -17,6 +17,7 @@ import scipy.sparse
 
 from holdfast.codec import TYPES, first_difference
 from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.same import _same_bytes
 
 
 class Own:
@@ -288,3 +289,23 @@ def seconds(size: int) -> float:
 def test_time_grows_with_the_graph_and_not_faster() -> None:
     small, large = seconds(1_000), seconds(8_000)
     assert large < 8 * 3 * small + 0.05
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.arange(12.0).reshape(3, 4)),
+        (np.arange(24.0).reshape(4, 6)[::2, ::2], np.arange(24.0).reshape(4, 6)[::2, ::2].copy()),
+        (np.zeros(3, "V0"), np.zeros(3, "V0")),
+        (np.zeros((0, 3)), np.zeros((0, 3))),
+        (np.arange(7, dtype="i1"), np.arange(7, dtype="i1")),
+        (np.arange(2**20 + 3), np.arange(2**20 + 3)),
+    ],
+    ids=["order", "gaps", "no width", "no rows", "odd bytes", "several blocks"],
+)
+def test_bytes_are_compared_whatever_their_layout(one, other) -> None:
+    assert _same_bytes(one, other)
+    if one.nbytes:
+        changed = other.copy()
+        changed.reshape(-1)[-1] += 1
+        assert not _same_bytes(one, changed)

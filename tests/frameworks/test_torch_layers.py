@@ -8,8 +8,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn  # noqa: E402 - after the skip
 
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported  # noqa: E402
-from holdfast.frameworks.torch import methods, predict, steady, synthetic  # noqa: E402
-from holdfast.frameworks.torch import modules as torch_modules  # noqa: E402
+from holdfast.frameworks.torch import (  # noqa: E402
+    methods,
+    modules as torch_modules,
+    predict,
+    steady,
+    synthetic,
+)
 from holdfast.frameworks.torch.layers import LAYERS  # noqa: E402
 
 ENCODER = {"d_model": 8, "nhead": 2, "dim_feedforward": 16}

@@ -13,8 +13,11 @@ from holdfast.errors import (  # noqa: E402
     Unsupported,
     UsageError,
 )
-from holdfast.frameworks.torch import classes as torch_classes  # noqa: E402
-from holdfast.frameworks.torch import predict, register  # noqa: E402
+from holdfast.frameworks.torch import (  # noqa: E402
+    classes as torch_classes,
+    predict,
+    register,
+)
 
 
 class Tagger(nn.Module):

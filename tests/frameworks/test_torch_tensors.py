@@ -4,15 +4,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from holdfast.codec.tensors import TensorView  # noqa: E402 - after the skip
 from holdfast.errors import Corrupt, Unsupported  # noqa: E402
-from holdfast.frameworks.torch import TYPES, owns  # noqa: E402
-from holdfast.frameworks.torch import tensors as torch_tensors  # noqa: E402
+from holdfast.frameworks.torch import (  # noqa: E402
+    TYPES,
+    owns,
+    tensors as torch_tensors,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support")
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from holdfast import codec, frameworks
 from holdfast.api.store import Store
-from holdfast.archive import golden as goldens
-from holdfast.archive import read
+from holdfast.archive import golden as goldens, read
 from holdfast.codec.registry import Registry
 from holdfast.environment import capture
 from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError

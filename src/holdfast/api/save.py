@@ -19,8 +19,7 @@ from holdfast.api.said import Said
 from holdfast.api.store import Store, resolve, the_store
 from holdfast.api.threshold import refuse_unusable
 from holdfast.api.version import Version
-from holdfast.archive import frames, read, signature, write
-from holdfast.archive import golden as goldens
+from holdfast.archive import frames, golden as goldens, signature, write
 from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name
 from holdfast.durable import mapped_os_errors
@@ -111,6 +110,18 @@ class _Kept(NamedTuple):
     manifest: Manifest
     manifest_id: Digest
     others: tuple[Digest, ...]
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """Every blob the version needs, each once."""
+        named = [
+            self.manifest_id,
+            self.manifest.content,
+            self.manifest.record,
+            *(piece.digest for piece in self.manifest.pieces),
+            *self.others,
+        ]
+        return tuple(map(Digest, dict.fromkeys(named)))
 
 
 class _Saving:
@@ -288,14 +299,7 @@ class _Saving:
 
     def _set_damaged_aside(self, kept: _Kept) -> int:
         """Take blobs whose bytes went bad out of the way, so they are written anew; count them."""
-        named = [
-            kept.manifest_id,
-            Digest(kept.manifest.content),
-            Digest(kept.manifest.record),
-            *(Digest(piece.digest) for piece in kept.manifest.pieces),
-            *kept.others,
-        ]
-        return sum(self.store.blobs.drop_damaged(digest) for digest in dict.fromkeys(named))
+        return sum(map(self.store.blobs.drop_damaged, kept.blobs))
 
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.store.path).free
@@ -356,8 +360,7 @@ class _Saving:
 
     def _commit(self, kept: _Kept, author: str) -> VersionInfo:
         """Make the version visible: all blobs present and durable, then one log entry."""
-        blobs = read.blobs_of(self.store.blobs, kept.manifest_id)
-        self._require_blobs(blobs)
+        self._require_blobs(kept.blobs)
         self.store.blobs.flush()
         info = self.store.catalogue.add_version(
             self.name,
@@ -366,7 +369,7 @@ class _Saving:
             manifest=kept.manifest_id,
             by=author,
         )
-        self._require_blobs(blobs)
+        self._require_blobs(kept.blobs)
         return info
 
     def _require_blobs(self, blobs: Collection[Digest]) -> None:

@@ -17,8 +17,7 @@ __all__ = ["pin", "promote", "rollback", "tag"]
 @out_options
 def promote(ref: str, alias: str, reason: str | None, out: Out, *, remove: bool) -> None:
     """Point an alias at a version; the log keeps what it replaced."""
-    from holdfast.api.history import get, unalias
-    from holdfast.api.history import promote as move
+    from holdfast.api.history import get, promote as move, unalias
 
     if remove:
         name = ref.partition("@")[0]
@@ -55,8 +54,7 @@ def rollback(name: str, alias: str, reason: str | None, out: Out) -> None:
 @out_options
 def tag(ref: str, words: tuple[str, ...], remove: tuple[str, ...], out: Out) -> None:
     """Set or remove tags of a version; without arguments, show them."""
-    from holdfast.api.history import get
-    from holdfast.api.history import tag as set_tags
+    from holdfast.api.history import get, tag as set_tags
 
     given = {}
     for word in words:

@@ -48,6 +48,8 @@ class TypeSpec:
             another process.
         attributes: The object is its ``__dict__``: whatever the encoder makes of it, a round trip
             gives every attribute back.
+        state: What a round trip must give back of an object that has no attributes; default: the
+            encoded fields, which may take longer to make.
         identity: Two objects with the same key are one object in the file; default ``id``.
         accepts: Says whether an object of these classes is meant, in place of its type being
             the located one: for functions, whose types say nothing. One that is not is refused
@@ -65,6 +67,7 @@ class TypeSpec:
     transparent: frozenset[str] = frozenset()
     derived: frozenset[str] = frozenset()
     attributes: bool = False
+    state: Callable[[Any], Mapping[str, Any]] | None = None
     identity: Callable[[Any], Hashable] = builtins.id
     accepts: Callable[[Any], bool] | None = None
 

@@ -21,27 +21,7 @@ from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import EnvironmentMismatch, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
-from holdfast.frameworks.sklearn import (
-    checks as sklearn_checks,
-)
-from holdfast.frameworks.sklearn import (
-    ensembles as sklearn_ensembles,
-)
-from holdfast.frameworks.sklearn import (
-    hist as sklearn_hist,
-)
-from holdfast.frameworks.sklearn import (
-    losses as sklearn_losses,
-)
-from holdfast.frameworks.sklearn import (
-    neighbors as sklearn_neighbors,
-)
-from holdfast.frameworks.sklearn import (
-    parts as sklearn_parts,
-)
-from holdfast.frameworks.sklearn import (
-    trees as sklearn_trees,
-)
+from holdfast.frameworks.sklearn import checks, hist, losses, neighbors, parts, trees
 from holdfast.frameworks.sklearn.table import TABLE, Entry
 from holdfast.plugins import import_extra
 
@@ -75,10 +55,9 @@ _EXPERIMENTAL: Final = (
 
 
 _ENCODERS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    **sklearn_trees.ENCODERS,
-    **sklearn_hist.ENCODERS,
+    **trees.ENCODERS,
+    **hist.ENCODERS,
 }
-_JUDGES: Final = {**sklearn_checks.JUDGES, **sklearn_ensembles.JUDGES, **sklearn_hist.JUDGES}
 
 
 def _locate(classes: Sequence[str]) -> type:
@@ -97,23 +76,23 @@ def _locate(classes: Sequence[str]) -> type:
     raise EnvironmentMismatch(
         f"The file holds a {classes[-1].rpartition(':')[2]}, which the scikit-learn installed here "
         "does not have.",
-        hint="hold show REF  # tells the scikit-learn that it was saved with",
+        hint='hold show "REF"  # tells the scikit-learn that it was saved with',
     )
 
 
 def _spec(id_: str, entry: Entry) -> TypeSpec:
     encode = _ENCODERS.get(id_, vars)
-    encode, build = sklearn_checks.REBUILT.get(id_, (encode, None))
+    encode, build = checks.REBUILT.get(id_, (encode, None))
     locate = partial(_locate, entry.classes)
-    judge = _JUDGES.get(id_)
+    judge = checks.JUDGES.get(id_)
     if judge is not None:
-        build = partial(sklearn_checks.build_judged, judge=judge)
+        build = partial(checks.build_judged, judge=judge)
     return TypeSpec(
         id=id_,
         locate=locate,
         classes=entry.classes,
         encode=encode,
-        check=sklearn_checks.check_of(id_),
+        check=checks.check_of(id_),
         build=None if build is None else partial(build, locate),
         fields=entry.fields,
         derived=_DERIVED,
@@ -122,11 +101,11 @@ def _spec(id_: str, entry: Entry) -> TypeSpec:
 
 
 TYPES: Final = (
-    *sklearn_trees.TYPES,
-    *sklearn_hist.TYPES,
-    *sklearn_losses.TYPES,
-    *sklearn_neighbors.TYPES,
-    *sklearn_parts.TYPES,
+    *trees.TYPES,
+    *hist.TYPES,
+    *losses.TYPES,
+    *neighbors.TYPES,
+    *parts.TYPES,
     *(_spec(id_, entry) for id_, entry in TABLE.items()),
 )
 

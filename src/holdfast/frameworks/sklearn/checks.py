@@ -14,22 +14,14 @@ import numpy as np
 
 from holdfast.errors import Corrupt
 from holdfast.frameworks.sklearn import (
-    clusters as sklearn_clusters,
-)
-from holdfast.frameworks.sklearn import (
-    steps as sklearn_steps,
-)
-from holdfast.frameworks.sklearn import (
-    svm as sklearn_svm,
-)
-from holdfast.frameworks.sklearn import (
-    text as sklearn_text,
-)
-from holdfast.frameworks.sklearn import (
-    trees as sklearn_trees,
-)
-from holdfast.frameworks.sklearn import (
-    widths as sklearn_widths,
+    clusters,
+    ensembles,
+    hist,
+    steps,
+    svm,
+    text,
+    trees,
+    widths,
 )
 
 __all__ = ["JUDGES", "REBUILT", "build_judged", "check_of"]
@@ -112,15 +104,13 @@ REBUILT: Final[dict[str, tuple[Callable[[Any], Any], Callable[..., Any] | None]]
 
 # Type id to what judges its attributes.
 JUDGES: Final[dict[str, Judge]] = {
-    **sklearn_clusters.JUDGES,
-    **sklearn_steps.JUDGES,
-    **sklearn_svm.JUDGES,
-    **sklearn_text.JUDGES,
-    **sklearn_widths.JUDGES,
+    id_: judge
+    for room in (clusters, ensembles, hist, steps, svm, text, widths)
+    for id_, judge in room.JUDGES.items()
 }
 
 # Type id to what judges its attributes before anything is built, by their summaries.
-_CHECKS: Final[dict[str, Judge]] = {**sklearn_trees.CHECKS, **sklearn_clusters.CHECKS}
+_CHECKS: Final[dict[str, Judge]] = {**trees.CHECKS, **clusters.CHECKS}
 _JOBS: Final = 1024
 _OUTPUTS: Final = 2**20
 

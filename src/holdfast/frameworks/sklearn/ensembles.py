@@ -77,8 +77,9 @@ def _judge_gradient(fields: Mapping[str, Any]) -> None:
         raise Corrupt("the trees of a boosting model are not a grid")
     if set(_widths(trees.ravel())) != {width}:
         raise Corrupt("a boosting model checks its inputs against another width than its trees")
-    outputs = fields.get("n_trees_per_iteration_", fields.get("_loss_outputs", trees.shape[1]))
-    if outputs != trees.shape[1]:
+    # Releases before 1.4 ask the loss.
+    own = getattr(fields.get("_loss"), "K", trees.shape[1])
+    if fields.get("n_trees_per_iteration_", own) != trees.shape[1]:
         raise Corrupt("an iteration of a boosting model has another number of trees")
     _judge_start(fields, trees.shape[1], width)
 

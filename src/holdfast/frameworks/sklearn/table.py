@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 def _read() -> dict[str, Entry]:
     text = resources.files("holdfast.frameworks.sklearn").joinpath("types.json").read_text("utf-8")
     return {
-        id_: Entry(tuple(entry["classes"]), frozenset(entry["fields"]))
+        id_: Entry(tuple(entry["classes"]), frozenset(entry["fields"].split()))
         for id_, entry in json.loads(text).items()
     }
 

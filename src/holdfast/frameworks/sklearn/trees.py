@@ -340,6 +340,7 @@ TYPES: Final = (
         locate=_tree_class,
         classes=("sklearn.tree._tree:Tree",),
         encode=lambda tree: _columns_of([tree]),
+        state=lambda tree: tree.__getstate__(),
         build=_one_tree,
         fields=_TREE,
         required=_TREE - _OPTIONAL,

@@ -16,23 +16,11 @@ from holdfast.errors import Corrupt, Unsupported, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.torch import (
     inputs as torch_inputs,
-)
-from holdfast.frameworks.torch import (
     match as torch_match,
-)
-from holdfast.frameworks.torch import (
     modules as torch_modules,
-)
-from holdfast.frameworks.torch import (
     run as torch_run,
-)
-from holdfast.frameworks.torch import (
     state as torch_state,
-)
-from holdfast.frameworks.torch import (
     tensors as torch_tensors,
-)
-from holdfast.frameworks.torch import (
     twins as torch_twins,
 )
 from holdfast.frameworks.torch.classes import foreign_facts, register
