@@ -20,6 +20,7 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDRegressor
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer, PolynomialFeatures
@@ -89,6 +90,9 @@ FORGED = {
     ),
     "the same label twice": lambda: changed(
         MultiLabelBinarizer().fit([("a", "b")]), classes_=np.array(["a", "b", "b"], dtype=object)
+    ),
+    "more categories than memory holds": lambda: changed(
+        CategoricalNB().fit(np.floor(X), CLASSES), min_categories=2**31
     ),
     "a vocabulary with a hole": lambda: changed(CountVectorizer(), vocabulary_={"a": 0, "b": 2}),
     "a sparse machine of a kernel computed before": lambda: changed(

@@ -207,15 +207,14 @@ class _Saving:
         self, captured: goldens.Captured | None, inputs: Any, model: Any
     ) -> dict[str, Any]:
         described: dict[str, Any] = {}
-        if captured is not None:
-            taken = signature.describe(captured.inputs, model)
-            if captured.golden.level == "synthetic":
-                taken = signature.without_dtypes(taken)
-            described["inputs"] = taken
-            described["outputs"] = signature.describe(captured.outputs)
-            described["method"] = captured.golden.method
         if inputs is not None:
             described["inputs"] = signature.describe(inputs, model)
+        elif captured is not None:  # made up
+            made = signature.describe(captured.inputs, model)
+            described["inputs"] = signature.without_dtypes(made)
+        if captured is not None:
+            described["outputs"] = signature.describe(captured.outputs)
+            described["method"] = captured.golden.method
         told = {
             "classes": signature.classes_of(model),
             "labels": self.said.labels,
@@ -354,7 +353,7 @@ class _Saving:
         if found is not None:
             raise Unsupported(
                 f"{found}, so {self.name} would not be kept whole. Nothing became visible.",
-                hint=f"del {found.partition(' ')[0]}  # if the model does not need it",
+                hint="python -m pip install --upgrade holdfast-ml  # or leave that part out",
                 ref=self.name,
             )
 

@@ -69,6 +69,13 @@ def _judge_stacking(fields: Fields) -> None:
         whole(count, "the number of answers of a stacked model", 0, _MOST)
 
 
+def _judge_categories(fields: Fields) -> None:
+    """Judge a CategoricalNB: a further fit counts as many categories as an option asks for."""
+    least = fields.get("min_categories")
+    if least is not None:
+        whole(np.max(least, initial=0), "the categories of a CategoricalNB", 0, _MOST)
+
+
 def _judge_dummy(fields: Fields) -> None:
     constant = fields.get("constant_")
     if constant is not None and "n_outputs_" in fields:
@@ -94,6 +101,7 @@ JUDGES: Final[dict[str, Any]] = {
     "sklearn.SplineTransformer": _judge_spline,
     **dict.fromkeys(("sklearn.StackingClassifier", "sklearn.StackingRegressor"), _judge_stacking),
     "sklearn.PolynomialFeatures": _judge_polynomial,
+    "sklearn.CategoricalNB": _judge_categories,
     "sklearn.DummyRegressor": _judge_dummy,
     "sklearn.AdditiveChi2Sampler": _judge_sampler,
     **{f"sklearn.{name}": partial(_judge_finite, names=names) for name, names in _FINITE.items()},
