@@ -24,8 +24,9 @@ test: $(STAMP)  ## The tests: light frameworks, no external server; in two proce
 	$(LIGHT) --ignore tests/frameworks; rest=$$?; \
 	wait $$frameworks; kept=$$?; cat $(LOG); exit $$((rest + kept))
 
-test-fw: $(STAMP)  ## One framework in a process of its own: make test-fw FW=torch
-	$(BIN)/python -m pytest tests/frameworks -k "test_$(FW)"
+test-fw:  ## One heavy framework in an environment and a process of its own: make test-fw FW=keras
+	$(PYTHON) tools/bootstrap.py $(FW)
+	.venvs/$(FW)/bin/python -m pytest tests/frameworks/test_$(FW)*.py
 
 test-all: $(STAMP)  ## All of it: slow tests, services, fuzzing
 	$(BIN)/python -m pytest
@@ -43,4 +44,4 @@ bench: $(STAMP)  ## Print the ratio tables beside the peers
 	for each in startup catalogue forest estimators storage; do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
 clean:  ## Remove what the targets made, but for the demo's store
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis

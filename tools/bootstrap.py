@@ -15,8 +15,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+SCRIPTS = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+# Frameworks whose tests have an environment of their own, to the extras it is made of.
+HEAVY = {
+    "catboost": "catboost",
+    "jax": "jax",
+    "keras": "keras,jax,h5",
+    "tensorflow": "keras,tensorflow,h5",
+    "transformers": "transformers,torch",
+}
 
 
 def run(*words: str | Path) -> None:
@@ -51,26 +59,31 @@ def has_cpu_torch(places: list[str]) -> bool:
 
 
 def main() -> None:
-    """Create the environment and say what is missing from it."""
+    """Create the environment, or that of the framework named, and say what is missing from it."""
+    framework = sys.argv[1] if len(sys.argv) > 1 else None
+    venv = ROOT / (".venv" if framework not in HEAVY else f".venvs/{framework}")
+    python = venv / SCRIPTS
     if sys.version_info < (3, 11):  # noqa: UP036 - this script runs before any check of pip's
         raise SystemExit(f"Holdfast needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
-    if not PYTHON.exists():
-        run(sys.executable, "-m", "venv", "--without-pip", VENV)
-    run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", "uv")
+    if not python.exists():
+        run(sys.executable, "-m", "venv", "--without-pip", venv)
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "uv")
     places = find_links()
     os.environ["UV_FIND_LINKS"] = ",".join(places)
     with_torch = has_cpu_torch(places) or os.environ.get("UV_TORCH_BACKEND") == "cpu"
-    extras = "test,check,torch" if with_torch else "test,check"
+    extras = ["test", HEAVY.get(framework, "light,check,torch")]
+    if not with_torch:
+        extras = [part for part in ",".join(extras).split(",") if part != "torch"]
     # Tests start many processes, and where writing bytecode is off each would compile anew.
-    install = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode"]
+    install = [python, "-m", "uv", "pip", "install", "--python", python, "--compile-bytecode"]
     install.append("--quiet")
-    run(*install, "--constraint", "constraints.txt", "--editable", f".[{extras}]")
+    run(*install, "--constraint", "constraints.txt", "--editable", f".[{','.join(extras)}]")
     if not with_torch:
         print(
             "NOTE: no CPU build of PyTorch was found, so its tests are skipped.\n"
             "      Where the PyTorch index can be reached: UV_TORCH_BACKEND=cpu make setup"
         )
-    print(f"Ready: {VENV}")
+    print(f"Ready: {venv}")
 
 
 if __name__ == "__main__":

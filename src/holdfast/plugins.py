@@ -10,20 +10,36 @@ from typing import Any, Final
 
 from holdfast.errors import HoldfastError, MissingExtra
 
-__all__ = ["TYPES_GROUP", "import_extra", "offer_installed"]
+__all__ = ["ADAPTERS_GROUP", "REQUIREMENTS", "TYPES_GROUP", "import_extra", "offer_installed"]
 
 # The group in which a distribution declares the classes that its models hold.
 TYPES_GROUP: Final = "holdfast.types"
+# The group in which a distribution declares adapters for frameworks that Holdfast does not know.
+ADAPTERS_GROUP: Final = "holdfast.adapters"
 
 # Import name to the requirement that provides it: the framework's own package, never ours.
 REQUIREMENTS: Final[dict[str, str]] = {
+    "catboost": "catboost>=1.2",
+    "flax": "flax>=0.8",
+    "h5py": "h5py>=3.10",
+    "jax": "jax>=0.4.30",
+    "keras": "keras>=3.5",
+    "lightgbm": "lightgbm>=3.3",
     "ml_dtypes": "ml_dtypes>=0.4",
     "onnx": "onnx>=1.15",
+    "onnxruntime": "onnxruntime>=1.17",
+    "optax": "optax>=0.2",
     "pandas": "pandas>=2.0",
+    "peft": "peft>=0.13",
     "pyarrow": "pyarrow>=14",
+    "safetensors": "safetensors>=0.4",
     "scipy": "scipy>=1.9",
+    "sentence_transformers": "sentence-transformers>=3.0",
     "sklearn": "scikit-learn>=1.2",
+    "tensorflow": "tensorflow>=2.16",
     "torch": "torch>=2.1",
+    "transformers": "transformers>=4.46",
+    "xgboost": "xgboost>=1.7",
 }
 
 

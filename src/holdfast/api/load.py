@@ -96,7 +96,7 @@ def open_for(store: Store, manifest: Digest, registry: Registry, *, verify: str)
     """
     opened = read.open_version(store.blobs, manifest, verify=verify, stamps=store.stamps)
     entries = {entry.name: entry for entry in opened.content.tensors}
-    audit = codec.audit(opened.content.structure, entries, registry)
+    audit = codec.audit(opened.content.structure, entries, registry, opened.files)
     opened.tensors.open_all()
     record = opened.record
     golden = None if record.golden is None else goldens.Golden.parse(record.golden)
@@ -164,7 +164,8 @@ def _proven(  # noqa: PLR0913 - one value per input of the proof
         return Loaded(model, "state only")
     if replay == "never":
         return Loaded(model, "unproved")
-    here = capture.environment_key(capture.capture(adapter.requires(model)))
+    needs = frameworks.packages_of(adapter, model, opened.content.structure)
+    here = capture.environment_key(capture.capture(needs))
     proof_key = (opened.record.content, goldens.golden_digest(golden), here)
     stamped = store.stamps.proof(*proof_key) if replay == "auto" else None
     if stamped is not None:
@@ -174,7 +175,7 @@ def _proven(  # noqa: PLR0913 - one value per input of the proof
         return Loaded(model, "state only")
     result = opened.replay(behaviour, registry)
     if not result.passed:
-        raise mismatch(ref, result, opened.record, requires=adapter.requires(model))
+        raise mismatch(ref, result, opened.record, requires=needs)
     level = opened.level(result)
     store.stamps.add_proof(*proof_key, level)
     return Loaded(model, level, replay=result)

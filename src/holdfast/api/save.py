@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from holdfast.durable import mapped_os_errors
 from holdfast.environment import capture
 from holdfast.errors import Corrupt, EnvironmentMismatch, NoSpace, NotFound, Unsupported, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Payload
-from holdfast.record import Content, Digest, FileEntry, Manifest, Record, digest_of
+from holdfast.record import Content, Digest, FileEntry, Manifest, Record
 from holdfast.trust import secrets
 
 __all__ = ["save"]
@@ -231,11 +231,12 @@ class _Saving:
         parents: tuple[str, ...],
     ) -> Record:
         """Gather what is said of the version; its content is not known yet."""
+        needs = frameworks.packages_of(adapter, model, payload.structure)
         return Record(
             content="",
             created=capture.now(),
             author=capture.author(),
-            environment={**capture.capture(adapter.requires(model)), **payload.facts},
+            environment={**capture.capture(needs), **payload.facts},
             golden=None if captured is None else captured.golden.document(),
             metrics=self.said.metrics,
             params=self.said.params,
@@ -261,14 +262,13 @@ class _Saving:
         files = {**payload.files, **self.said.files}
         if len(files) < len(payload.files) + len(self.said.files):
             raise UsageError("files= names a file that the model itself needs; rename it.")
-        for data in files.values():
-            blobs.put(_once(data), expect=digest_of(data))
+        digests = {name: write.write_document(blobs, data) for name, data in files.items()}
         content = Content(
             framework=adapter.ID,
             structure=payload.structure,
             tensors=written.entries,
             files=tuple(
-                FileEntry(name=name, size=len(files[name]), digest=digest_of(files[name]))
+                FileEntry(name=name, size=memoryview(files[name]).nbytes, digest=digests[name])
                 for name in sorted(files)
             ),
             signature=described,
@@ -383,7 +383,3 @@ class _Saving:
                 "was something deleting files in the store?",
                 hint="hold verify --no-replay",
             )
-
-
-def _once(data: bytes) -> Callable[[], list[bytes]]:
-    return lambda: [data]

@@ -307,7 +307,7 @@ class _Inputs:
 def _settled(encoded: codec.Encoded) -> codec.Encoded:
     """Copy an answer's bytes, for a model may use the memory again in its next call."""
     return codec.Encoded(
-        encoded.structure, {name: _copied(data) for name, data in encoded.tensors.items()}
+        encoded.structure, {name: _copied(data) for name, data in encoded.tensors.items()}, {}
     )
 
 

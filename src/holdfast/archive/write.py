@@ -48,8 +48,8 @@ class _Named(NamedTuple):
     data: TensorData
 
 
-def write_document(store: BlobStore, data: bytes) -> Digest:
-    """Store a document's bytes and return their digest."""
+def write_document(store: BlobStore, data: bytes | memoryview) -> Digest:
+    """Store the bytes of a document or file and return their digest."""
     return store.put(lambda: [data], expect=digest_of(data))
 
 

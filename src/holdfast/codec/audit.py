@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from holdfast.codec.arrays import NARROW, array_shape, dtype_of
-from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MAX_NODES, NUMPY_TYPES, OBJECT
+from holdfast.codec.nodes import BUILTINS, FILE, IMMUTABLE, MAX_NODES, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import UNUSABLE, Registry, TypeSpec
 from holdfast.errors import Corrupt, EnvironmentMismatch
 from holdfast.record import Structure
@@ -130,30 +130,41 @@ class Summary:
         return {name: Summary(self._auditor, ref) for name, ref in refs.items()}
 
 
-def audit(structure: Structure, tensors: Mapping[str, TensorLike], registry: Registry) -> Audit:
+def audit(
+    structure: Structure,
+    tensors: Mapping[str, TensorLike],
+    registry: Registry,
+    files: Collection[str] = (),
+) -> Audit:
     """Check everything that can be checked without building.
 
     Args:
         structure: The node table.
         tensors: Every tensor of the version by name.
         registry: The closed registry.
+        files: Names of the version's files; those that no node names are the saver's own.
 
     Raises:
         Corrupt: The table contradicts itself, hides something or is beyond a limit.
         EnvironmentMismatch: A type id is not known here.
     """
-    return _Auditor(structure, tensors, registry).run()
+    return _Auditor(structure, tensors, registry, files).run()
 
 
 class _Auditor:
     def __init__(
-        self, structure: Structure, tensors: Mapping[str, TensorLike], registry: Registry
+        self,
+        structure: Structure,
+        tensors: Mapping[str, TensorLike],
+        registry: Registry,
+        files: Collection[str],
     ) -> None:
         self.nodes = structure.nodes
         self.types = structure.types
         self.root = structure.root
         self.tensors = tensors
         self.registry = registry
+        self.unused_files = set(files)
         self.used_tensors: set[str] = set()
         self.used_types: set[int] = set()
         self._children: list[int] = []
@@ -178,7 +189,7 @@ class _Auditor:
         if len(set(self.types)) != len(self.types):
             raise Corrupt("a type id is listed twice")
         broken: tuple[str, ...] = ()
-        if any(name.startswith("user.") for name in self._unknown()):
+        if self._unknown():
             broken = self.registry.grow()
         for name in self._unknown():
             if name.startswith("user."):
@@ -416,6 +427,14 @@ def _buffer(auditor: _Auditor, node: Sequence[Any]) -> bool:
     return True
 
 
+def _file(auditor: _Auditor, node: Sequence[Any]) -> bool:
+    _kind, name = node
+    if name not in auditor.unused_files:
+        raise Corrupt(f"the file {name!r:.100} does not exist or is used twice")
+    auditor.unused_files.remove(name)
+    return True
+
+
 def _object(auditor: _Auditor, node: Sequence[Any]) -> bool:
     _kind, type_index, fields = node
     if not _is_index(type_index, len(auditor.types)) or not isinstance(fields, dict):
@@ -470,5 +489,6 @@ _JUDGES: Final[dict[str, Callable[[_Auditor, Sequence[Any]], bool]]] = {
     "slice": _sized(3),
     "range": _range,
     "buffer": _buffer,
+    FILE: _file,
     "object": _object,
 }

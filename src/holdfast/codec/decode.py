@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from holdfast.codec.arrays import dtype_of, load_array
 from holdfast.codec.audit import Audit
-from holdfast.codec.nodes import BUILTINS, IMMUTABLE, MUTABLE, NUMPY_TYPES, OBJECT
+from holdfast.codec.nodes import BUILTINS, FILE, IMMUTABLE, MUTABLE, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.codec.tensors import TensorView
 from holdfast.errors import Corrupt, HoldfastError
@@ -24,7 +25,11 @@ _COMPLETE: Final = 2
 
 
 def decode(
-    structure: Structure, tensors: Mapping[str, TensorView], registry: Registry, audit: Audit
+    structure: Structure,
+    tensors: Mapping[str, TensorView],
+    registry: Registry,
+    audit: Audit,
+    files: Mapping[str, memoryview] = MappingProxyType({}),
 ) -> Any:
     """Build the object graph of an audited node table.
 
@@ -33,12 +38,13 @@ def decode(
         tensors: The tensors by name, verified.
         registry: The registry the audit used.
         audit: Its result.
+        files: The version's files by name, verified; a node that names one has it as its value.
 
     Raises:
         Corrupt: Values contradict their type, or references form an impossible cycle.
         MissingExtra: A package that a type needs is not installed.
     """
-    return _Decoder(structure, tensors, registry, audit).run()
+    return _Decoder(structure, tensors, registry, audit, files).run()
 
 
 class _Decoder:
@@ -56,10 +62,12 @@ class _Decoder:
         tensors: Mapping[str, TensorView],
         registry: Registry,
         audit: Audit,
+        files: Mapping[str, memoryview],
     ) -> None:
         self.nodes = structure.nodes
         self.root = structure.root
         self.tensors = tensors
+        self.files = files
         self.specs = [registry.by_id[name] for name in structure.types]
         self.children = audit.children
         self.values: list[Any] = [None] * len(self.nodes)
@@ -217,6 +225,7 @@ _MAKERS: Final[dict[str, Callable[[_Decoder, Sequence[Any]], Any]]] = {
     "nptype": lambda _, node: NUMPY_TYPES[node[1]],
     "builtin": lambda _, node: BUILTINS[node[1]],
     "buffer": lambda decoder, node: _tensor(decoder, node[1]),
+    FILE: lambda decoder, node: decoder.files[node[1]],
     "list": lambda _, __: [],
     "dict": lambda _, __: {},
     "textdict": lambda _, __: {},

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from holdfast.codec.arrays import dtype_text, store_array
-from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, NUMPY_TYPES, OBJECT
+from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, FILE, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import OWN_CLASS, UNUSABLE, Registry, TypeSpec
-from holdfast.codec.tensors import TensorData
+from holdfast.codec.tensors import FileData, TensorData
 from holdfast.errors import Unsupported
 from holdfast.record import Structure
 
@@ -24,6 +24,7 @@ Node: TypeAlias = "tuple[Any, ...]"
 
 _SAFE: Final = 2**53 - 1
 _NAME_BYTES: Final = 200
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9._~-]+")
 _NARROW: Final = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
 
 
@@ -33,10 +34,12 @@ class Encoded(NamedTuple):
     Attributes:
         structure: The node table.
         tensors: Tensor bytes by name.
+        files: Files by relative path.
     """
 
     structure: Structure
     tensors: dict[str, TensorData]
+    files: dict[str, bytes | memoryview]
 
 
 class Path:
@@ -96,7 +99,9 @@ class _Encoder:
         self.nodes: list[Node | None] = []
         self.types: dict[str, int] = {}
         self.tensors: dict[str, TensorData] = {}
+        self.files: dict[str, bytes | memoryview] = {}
         self._memo: dict[Hashable, int] = {}
+        self._folded: set[str] = set()
         self._alive: list[Any] = []
         self._queue: deque[tuple[int, Any, Path, TypeSpec | None]] = deque()
 
@@ -108,7 +113,8 @@ class _Encoder:
                 self._object(item, path, spec) if spec is not None else self._value(item, path)
             )
         nodes = tuple(node for node in self.nodes if node is not None)
-        return Encoded(Structure(types=tuple(self.types), nodes=nodes, root=root), self.tensors)
+        structure = Structure(types=tuple(self.types), nodes=nodes, root=root)
+        return Encoded(structure, self.tensors, self.files)
 
     def ref(self, obj: Any, path: Path) -> int:
         """Return the node of an object, making one and queueing it at the first meeting."""
@@ -190,6 +196,17 @@ class _Encoder:
             count += 1
             name = f"{base}~{count}"
         self.tensors[name] = data
+        return name
+
+    def file(self, data: FileData, path: Path) -> str:
+        """Name a file by its path, uniquely and so that every file system takes it."""
+        base = _UNFIT.sub("_", path.tensor_name()).strip(".") or "model"
+        name, count = f"{base}{data.ending}", 1
+        while name.casefold() in self._folded:
+            count += 1
+            name = f"{base}-{count}{data.ending}"
+        self._folded.add(name.casefold())
+        self.files[name] = data.data
         return name
 
 
@@ -377,6 +394,7 @@ _VALUES: Final[dict[type, Callable[[_Encoder, Any, Path], Node]]] = {
     slice: _slice,
     range: _range,
     TensorData: _buffer,
+    FileData: lambda encoder, data, path: (FILE, encoder.file(data, path)),
 }
 
 

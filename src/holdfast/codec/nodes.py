@@ -13,6 +13,7 @@ __all__ = [
     "BUILTINS",
     "COLUMN_FROM",
     "CONTAINERS",
+    "FILE",
     "IMMUTABLE",
     "LEAVES",
     "MAX_NODES",
@@ -37,6 +38,7 @@ LEAVES: Final = frozenset(
     }
 )  # fmt: skip
 TENSOR_KINDS: Final = frozenset({"bytes", "bytearray", "ints", "floats", "array", "buffer"})
+FILE: Final = "file"
 MUTABLE: Final = frozenset({"list", "dict", "textdict", "ordereddict", "set", "objects"})
 IMMUTABLE: Final = frozenset({"tuple", "frozenset", "slice", "range"})
 CONTAINERS: Final = MUTABLE | IMMUTABLE | {"object"}

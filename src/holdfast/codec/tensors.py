@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ITEMSIZE", "TensorData", "TensorView"]
+__all__ = ["ITEMSIZE", "FileData", "TensorData", "TensorView"]
 
 # safetensors dtype to bytes per item.
 ITEMSIZE: Final[dict[str, int]] = {
@@ -53,6 +53,19 @@ class TensorData:
     def nbytes(self) -> int:
         """Size in bytes."""
         return math.prod(self.shape) * ITEMSIZE[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileData:
+    """Bytes in another program's own format, kept as a file of the record under a name of ours.
+
+    Attributes:
+        ending: How the file's name ends, for example ``".ubj"``.
+        data: Its bytes.
+    """
+
+    ending: str
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True, eq=False)

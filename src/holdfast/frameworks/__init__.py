@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from importlib import import_module
@@ -11,11 +12,18 @@ from types import MemberDescriptorType
 from typing import Any, Final, cast
 
 from holdfast import codec
-from holdfast.codec.registry import Further, Registry, TypeSpec
+from holdfast.codec.registry import UNUSABLE, Further, Registry, TypeSpec
 from holdfast.codec.standard import enum_spec
-from holdfast.errors import Corrupt, UsageError
-from holdfast.frameworks.base import Adapter, LoadOptions, Opened, Payload
-from holdfast.plugins import TYPES_GROUP, offer_installed
+from holdfast.errors import EnvironmentMismatch, UsageError
+from holdfast.frameworks.base import (
+    ADAPTER_NAMES,
+    Adapter,
+    LoadOptions,
+    Opened,
+    Payload,
+)
+from holdfast.plugins import ADAPTERS_GROUP, REQUIREMENTS, TYPES_GROUP, offer_installed
+from holdfast.record import Structure
 
 __all__ = [
     "Adapter",
@@ -24,15 +32,30 @@ __all__ = [
     "Payload",
     "adapter_for",
     "adapter_named",
+    "adapters",
     "installed",
+    "packages_of",
     "register",
     "registry",
 ]
 
-# Asked in this order; "python" takes whatever the codec can keep, so it is last.
-_MODULES: Final = {
-    name: f"holdfast.frameworks.{name}" for name in ("torch", "sklearn", "onnx", "python")
+# Adapter to the packages one of which its models come from, asked in this order: what builds on
+# another framework comes before it. "python" takes whatever the codec can keep, so it is last.
+_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
+    "sentence_transformers": ("sentence_transformers",),
+    "transformers": ("transformers", "peft"),
+    "keras": ("keras",),
+    "tensorflow": ("tensorflow",),
+    "torch": ("torch",),
+    "jax": ("jax",),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
+    "sklearn": ("sklearn",),
+    "onnx": ("onnx",),
+    "python": (),
 }
+_MODULES: Final = {name: f"holdfast.frameworks.{name}" for name in _PACKAGES}
 
 # Classes by their name in files: those the program registered, those that installed packages did.
 _registered: dict[str, TypeSpec] = {}
@@ -45,21 +68,74 @@ def adapter_named(framework: str) -> Adapter:
     Raises:
         Corrupt: This release has no such adapter.
     """
-    if framework not in _MODULES:
-        raise Corrupt(
-            f"The version was packed by the adapter {framework!r:.60}, which this release lacks.",
-            hint="python -m pip install --upgrade holdfast-ml",
-        )
-    return cast("Adapter", import_module(_MODULES[framework]))
+    if framework in _MODULES:
+        return cast("Adapter", import_module(_MODULES[framework]))
+    known, broken = _third_party()
+    if framework in known:
+        return known[framework]
+    message = f"The version was packed by the adapter {framework!r:.60}, which this release lacks."
+    if broken:
+        message += f" {UNUSABLE} {'; '.join(broken)}."
+    raise EnvironmentMismatch(
+        message, hint="python -m pip install --upgrade holdfast-ml  # or the adapter's package"
+    )
 
 
 def adapter_for(model: object) -> Adapter:
-    """Return the adapter that keeps ``model``; falls back to plain Python values."""
-    for framework in _MODULES:
-        adapter = adapter_named(framework)
-        if adapter.owns(model):
-            return adapter
+    """Return the adapter that keeps ``model``; falls back to plain Python values.
+
+    An adapter is asked only when a package of its models, or the adapter itself, was imported.
+    Adapters of other distributions come first for models of packages that are not listed here.
+    """
+    listed = {"builtins", "numpy", *(p for names in _PACKAGES.values() for p in names)}
+    if type(model).__module__.partition(".")[0] not in listed:
+        for adapter in _third_party()[0].values():
+            if adapter.owns(model):
+                return adapter
+    for framework, needs in _PACKAGES.items():
+        if any(name in sys.modules for name in (*needs, _MODULES[framework])):
+            adapter = adapter_named(framework)
+            if adapter.owns(model):
+                return adapter
     return adapter_named("python")
+
+
+def adapters() -> Iterator[Adapter]:
+    """Yield every adapter: ours, then those of installed distributions."""
+    yield from map(adapter_named, _MODULES)
+    yield from _third_party()[0].values()
+
+
+@functools.lru_cache(maxsize=1)
+def _third_party() -> tuple[dict[str, Adapter], tuple[str, ...]]:
+    """Ask installed distributions for adapters; see ``docs/tutorials/an-adapter-of-your-own.md``.
+
+    Each is declared in the entry point group ``holdfast.adapters``.
+    """
+    found: dict[str, Adapter] = {}
+
+    def take(adapter: Any) -> None:
+        lacks = [name for name in ADAPTER_NAMES if not hasattr(adapter, name)]
+        if lacks:
+            raise UsageError(f"it is no adapter, for it lacks {', '.join(lacks)}")
+        if adapter.ID in _MODULES or adapter.ID in found:
+            raise UsageError(f"the adapter id {adapter.ID!r} is taken")
+        found[adapter.ID] = adapter
+
+    return found, offer_installed(ADAPTERS_GROUP, take)
+
+
+def packages_of(adapter: Adapter, model: Any, structure: Structure) -> tuple[str, ...]:
+    """Return the import names of what loading a model needs, most important first.
+
+    Args:
+        adapter: The model's adapter, which names its own framework.
+        model: The model.
+        structure: Its structure, whose types may be of further frameworks.
+    """
+    families = (name.partition(".")[0] for name in structure.types)
+    further = (family for family in families if family in REQUIREMENTS)
+    return tuple(dict.fromkeys((*adapter.requires(model), *further)))
 
 
 def registry() -> Registry:
@@ -90,7 +166,9 @@ def installed() -> Further:
     _registered.update(own)
     for name in [name for name in _registered if name not in own]:
         _offered[name] = _registered.pop(name)
-    return Further(tuple(_offered.values()), broken)
+    theirs, faulty = _third_party()
+    types = (spec for adapter in theirs.values() for spec in adapter.TYPES)
+    return Further((*_offered.values(), *types), (*broken, *faulty))
 
 
 def _take(offer: object) -> None:

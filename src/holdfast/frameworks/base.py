@@ -6,17 +6,35 @@ Importing it must not import the framework; that happens inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from holdfast.codec.audit import Audit
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.record import Structure
 
-__all__ = ["Adapter", "LoadOptions", "Opened", "Payload"]
+__all__ = ["ADAPTER_NAMES", "Adapter", "LoadOptions", "Opened", "Payload"]
+
+# What a module must have to be an adapter.
+ADAPTER_NAMES: Final = (
+    "ID",
+    "TYPES",
+    "READS",
+    "WRITES",
+    "owns",
+    "pack",
+    "unpack",
+    "difference",
+    "requires",
+    "methods",
+    "predict",
+    "synthetic",
+    "steady",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +44,13 @@ class Payload:
     Attributes:
         structure: The object graph.
         tensors: Tensors by name in the safetensors file.
-        files: Files kept whole, by relative path.
+        files: Files kept whole, by relative path; a view may be of a mapped file.
         facts: JSON-like facts worth recording, for example ``{"device": "cuda:1"}``.
     """
 
     structure: Structure
     tensors: Mapping[str, TensorData]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes | memoryview] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -44,7 +62,7 @@ class Opened:
         structure: The object graph.
         audit: What ``codec.audit`` found of it.
         tensors: Tensors by name.
-        files: Files kept whole, by relative path.
+        files: Files by relative path: the adapter's, and those that the saver kept with the model.
         facts: The record's environment, with what ``Payload.facts`` added.
     """
 
@@ -71,10 +89,23 @@ class LoadOptions:
 
 
 class Adapter(Protocol):
-    """What a framework's module offers."""
+    """What a framework's module offers.
+
+    Attributes:
+        ID: Name of the adapter in content documents.
+        TYPES: The types it adds to the closed registry, for its own models and for those of
+            other frameworks that hold one.
+        READS: Kinds of foreign files that it reads, as ``trust.scan`` names them, to what makes a
+            live model of such a file or folder. The reader judges the bytes before a native
+            parser sees them and raises ``Corrupt`` or ``UnsafeContent``.
+        WRITES: Formats that it exports to, by name, to what writes a model to a path that does
+            not exist; raises ``Unsupported`` for a model that the format cannot hold.
+    """
 
     ID: str
     TYPES: Sequence[TypeSpec]
+    READS: Mapping[str, Callable[[Path], Any]]
+    WRITES: Mapping[str, Callable[[Any, Path], None]]
 
     def owns(self, model: object) -> bool:
         """Say whether this adapter keeps ``model``; must not import the framework."""

@@ -6,9 +6,10 @@ A graph is a program for the runtime that will execute it, so loading returns th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from holdfast.codec.registry import Registry, TypeSpec
@@ -17,10 +18,27 @@ from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.plugins import import_extra
 from holdfast.record import Structure
 
-__all__ = ["ID", "TYPES", "OnnxFile", "difference", "owns", "pack", "predict", "requires", "unpack"]
+__all__ = [
+    "ID",
+    "READS",
+    "TYPES",
+    "WRITES",
+    "OnnxFile",
+    "difference",
+    "methods",
+    "owns",
+    "pack",
+    "predict",
+    "requires",
+    "steady",
+    "synthetic",
+    "unpack",
+]
 
 ID: Final = "onnx"
 TYPES: Final[Sequence[TypeSpec]] = ()
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
 _FILE: Final = "model.onnx"
 
 

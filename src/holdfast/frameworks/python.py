@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 from holdfast import codec
@@ -13,7 +14,9 @@ from holdfast.frameworks.base import LoadOptions, Opened, Payload
 
 __all__ = [
     "ID",
+    "READS",
     "TYPES",
+    "WRITES",
     "difference",
     "methods",
     "owns",
@@ -27,6 +30,8 @@ __all__ = [
 
 ID: Final = "python"
 TYPES: Final[Sequence[TypeSpec]] = ()
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
 
 
 def owns(model: object) -> bool:  # noqa: ARG001 - the adapter's contract
@@ -41,7 +46,7 @@ def pack(model: Any, registry: Registry) -> Payload:
         Unsupported: Something in it cannot be kept; the message names its path.
     """
     encoded = codec.encode(model, registry)
-    return Payload(structure=encoded.structure, tensors=encoded.tensors)
+    return Payload(structure=encoded.structure, tensors=encoded.tensors, files=encoded.files)
 
 
 def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
@@ -56,7 +61,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
             "into= and rename= are for PyTorch modules and state_dicts.",
             hint='model = holdfast.load("REF")',
         )
-    return codec.decode(opened.structure, opened.tensors, registry, opened.audit)
+    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
 
 
 def difference(model: Any, built: Any, registry: Registry) -> str | None:

@@ -70,11 +70,12 @@ def find_secrets(value: Any, place: str) -> Iterator[Finding]:
             stack.extend((part, f"{where}[{i}]", key) for i, part in enumerate(item))
 
 
-def find_in_bytes(data: bytes, place: str) -> Iterator[Finding]:
+def find_in_bytes(data: bytes | memoryview, place: str) -> Iterator[Finding]:
     """Look through a text file's lines; other files are looked through for shapes only."""
-    text = data[:_TEXT_LIMIT].decode("utf-8", "replace")
+    head = bytes(data[:_TEXT_LIMIT])
+    text = head.decode("utf-8", "replace")
     matches = [(m.start(), _KINDS[int((m.lastgroup or "s0")[1:])]) for m in _ANY.finditer(text)]
-    if b"\x00" not in data[:_TEXT_LIMIT]:
+    if b"\x00" not in head:
         matches += [(m.start(), "a named credential") for m in _LINE.finditer(text)]
     seen: set[int] = set()
     for position, kind in sorted(matches):

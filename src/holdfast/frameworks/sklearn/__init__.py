@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,9 @@ from holdfast.plugins import import_extra
 
 __all__ = [
     "ID",
+    "READS",
     "TYPES",
+    "WRITES",
     "difference",
     "methods",
     "owns",
@@ -110,6 +113,10 @@ TYPES: Final = (
 )
 
 
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
+
+
 def owns(model: object) -> bool:
     """Say whether ``model`` is an estimator of scikit-learn, or of a class derived from one."""
     return any(base.__module__.partition(".")[0] == "sklearn" for base in type(model).__mro__)
@@ -122,7 +129,7 @@ def pack(model: Any, registry: Registry) -> Payload:
         Unsupported: Something in it cannot be kept; the message names the attribute's path.
     """
     encoded = codec.encode(model, registry)
-    return Payload(structure=encoded.structure, tensors=encoded.tensors)
+    return Payload(structure=encoded.structure, tensors=encoded.tensors, files=encoded.files)
 
 
 def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
@@ -139,7 +146,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
             hint='model = holdfast.load("REF")',
         )
     import_extra("sklearn", needed_for="loading a scikit-learn model")
-    return codec.decode(opened.structure, opened.tensors, registry, opened.audit)
+    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
 
 
 def difference(model: Any, built: Any, registry: Registry) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from holdfast import codec
@@ -30,7 +31,9 @@ from holdfast.plugins import import_extra
 
 __all__ = [
     "ID",
+    "READS",
     "TYPES",
+    "WRITES",
     "difference",
     "methods",
     "owns",
@@ -49,6 +52,8 @@ TYPES: Final[tuple[TypeSpec, ...]] = (
     *torch_modules.SPECS,
     torch_state.SPEC,
 )
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
 
 _NEEDED_FOR: Final = "Loading a PyTorch model"
 
@@ -94,7 +99,10 @@ def pack(model: Any, registry: Registry) -> Payload:
     extended = replace(registry, by_class={**registry.by_class, **foreign})
     encoded = codec.encode(model, extended, label="model")
     return Payload(
-        structure=encoded.structure, tensors=encoded.tensors, facts=_facts(model, encoded)
+        structure=encoded.structure,
+        tensors=encoded.tensors,
+        files=encoded.files,
+        facts=_facts(model, encoded),
     )
 
 
@@ -176,7 +184,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
 
 
 def _decode(opened: Opened, registry: Registry) -> Any:
-    return codec.decode(opened.structure, opened.tensors, registry, opened.audit)
+    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
 
 
 def _bind(registry: Registry, builds: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> Registry:
