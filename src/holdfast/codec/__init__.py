@@ -11,6 +11,16 @@ from holdfast.codec.audit import Audit, Summary, audit
 from holdfast.codec.builtins import TYPES
 from holdfast.codec.decode import decode
 from holdfast.codec.encode import Encoded, encode
-from holdfast.codec.same import first_difference
+from holdfast.codec.same import first_difference, same_bytes
 
-__all__ = ["TYPES", "Audit", "Encoded", "Summary", "audit", "decode", "encode", "first_difference"]
+__all__ = [
+    "TYPES",
+    "Audit",
+    "Encoded",
+    "Summary",
+    "audit",
+    "decode",
+    "encode",
+    "first_difference",
+    "same_bytes",
+]

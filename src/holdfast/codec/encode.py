@@ -183,9 +183,9 @@ class _Encoder:
         if spec.fields is not None and not fields.keys() <= spec.fields:
             raise _unknown_field(min(fields.keys() - spec.fields), spec, path)
         refs = {}
-        for name, value in fields.items():
+        for name in sorted(fields):  # attributes have no order: what was loaded is the same content
             hidden = name in spec.transparent
-            refs[name] = self.ref(value, path if hidden else Path(path, name, f".{name}"))
+            refs[name] = self.ref(fields[name], path if hidden else Path(path, name, f".{name}"))
         return ("object", self.types.setdefault(spec.id, len(self.types)), refs)
 
     def tensor(self, data: TensorData, path: Path) -> str:

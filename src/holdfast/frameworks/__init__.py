@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from importlib import import_module
-from types import MemberDescriptorType
+from types import MemberDescriptorType, SimpleNamespace
 from typing import Any, Final, cast
 
 from holdfast import codec
@@ -16,7 +16,8 @@ from holdfast.codec.registry import UNUSABLE, Further, Registry, TypeSpec
 from holdfast.codec.standard import enum_spec
 from holdfast.errors import EnvironmentMismatch, UsageError
 from holdfast.frameworks.base import (
-    ADAPTER_NAMES,
+    OPTIONAL,
+    REQUIRED,
     Adapter,
     LoadOptions,
     Opened,
@@ -33,6 +34,7 @@ __all__ = [
     "adapter_for",
     "adapter_named",
     "adapters",
+    "completed",
     "installed",
     "packages_of",
     "register",
@@ -114,15 +116,27 @@ def _third_party() -> tuple[dict[str, Adapter], tuple[str, ...]]:
     """
     found: dict[str, Adapter] = {}
 
-    def take(adapter: Any) -> None:
-        lacks = [name for name in ADAPTER_NAMES if not hasattr(adapter, name)]
-        if lacks:
-            raise UsageError(f"it is no adapter, for it lacks {', '.join(lacks)}")
+    def take(offer: Any) -> None:
+        adapter = completed(offer)
         if adapter.ID in _MODULES or adapter.ID in found:
             raise UsageError(f"the adapter id {adapter.ID!r} is taken")
         found[adapter.ID] = adapter
 
     return found, offer_installed(ADAPTERS_GROUP, take)
+
+
+def completed(offer: Any) -> Adapter:
+    """Return an adapter of what another distribution offers, with the usual ways where it has none.
+
+    Raises:
+        UsageError: It lacks what every adapter must have.
+    """
+    lacks = [name for name in REQUIRED if not hasattr(offer, name)]
+    if lacks:
+        raise UsageError(f"it is no adapter, for it lacks {', '.join(lacks)}")
+    usual = adapter_named("python")
+    parts = {name: getattr(offer, name, getattr(usual, name)) for name in (*REQUIRED, *OPTIONAL)}
+    return cast("Adapter", SimpleNamespace(**parts))
 
 
 def packages_of(adapter: Adapter, model: Any, structure: Structure) -> tuple[str, ...]:

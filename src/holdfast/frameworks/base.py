@@ -17,19 +17,17 @@ from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.record import Structure
 
-__all__ = ["ADAPTER_NAMES", "Adapter", "LoadOptions", "Opened", "Payload"]
+__all__ = ["OPTIONAL", "REQUIRED", "Adapter", "LoadOptions", "Opened", "Payload"]
 
-# What a module must have to be an adapter.
-ADAPTER_NAMES: Final = (
-    "ID",
-    "TYPES",
+# What a module of another distribution must have; the rest is as for plain Python values.
+REQUIRED: Final = ("ID", "TYPES", "owns", "requires")
+# What it may have beside.
+OPTIONAL: Final = (
     "READS",
     "WRITES",
-    "owns",
     "pack",
     "unpack",
     "difference",
-    "requires",
     "methods",
     "predict",
     "synthetic",

@@ -1,7 +1,8 @@
-"""Conformance suites for whoever writes a store or a log of their own.
+"""Conformance suites for whoever writes a store, a log or an adapter of their own.
 
-``stores.StoreConformance`` proves a ``BlobStore``, ``logs.LogConformance`` proves a ``Log``. Each
-is a class of pytest tests: subclass it in a test file, provide the fixture it names, run pytest::
+``stores.StoreConformance`` proves a ``BlobStore``, ``logs.LogConformance`` proves a ``Log`` and
+``adapters.AdapterConformance`` what keeps the models of a framework. Each is a class of pytest
+tests: subclass it in a test file, provide the fixtures it names, run pytest::
 
     # test_my_store.py
     import pytest
@@ -16,6 +17,6 @@ For messages that show the compared values, add to ``conftest.py``::
 
     pytest.register_assert_rewrite("holdfast.testing")
 
-pytest is imported by the two modules only, never by this package, so importing ``holdfast`` needs
+pytest is imported by these modules only, never by this package, so importing ``holdfast`` needs
 no pytest.
 """

@@ -88,6 +88,16 @@ def pack(model: Any, registry: Registry) -> Payload:
     Raises:
         Unsupported: Something would be lost; the message names the attribute's path.
     """
+    encoded = _encoded(model, registry)
+    return Payload(
+        structure=encoded.structure,
+        tensors=encoded.tensors,
+        files=encoded.files,
+        facts=_facts(model, encoded),
+    )
+
+
+def _encoded(model: Any, registry: Registry) -> codec.Encoded:
     import torch
 
     foreign: dict[str, TypeSpec] = {}
@@ -97,13 +107,7 @@ def pack(model: Any, registry: Registry) -> Payload:
                 kind = type(module)
                 foreign[f"{kind.__module__}:{kind.__qualname__}"] = torch_state.spec_of(kind)
     extended = replace(registry, by_class={**registry.by_class, **foreign})
-    encoded = codec.encode(model, extended, label="model")
-    return Payload(
-        structure=encoded.structure,
-        tensors=encoded.tensors,
-        files=encoded.files,
-        facts=_facts(model, encoded),
-    )
+    return codec.encode(model, extended, label="model")
 
 
 def _checked(model: Any, *, whole: bool) -> Iterator[Any]:
@@ -246,7 +250,14 @@ def _rename_keys(model: Any, rename: str) -> Any:
 
 
 def difference(model: Any, built: Any, registry: Registry) -> str | None:
-    """Return None: every tensor and file is read by its digest."""
+    """Compare two models' layers, settings and aliases, then every tensor bit by bit."""
+    live, again = _encoded(model, registry), _encoded(built, registry)
+    if live.structure != again.structure:
+        return "The model comes back with other layers or settings"
+    for name, data in live.tensors.items():
+        if not codec.same_bytes(data.load(), again.tensors[name].load()):
+            return f"The tensor {name} comes back with other numbers"
+    return None
 
 
 def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the contract's signature
