@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -15,13 +16,15 @@ import pytest
 from holdfast.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")])
 EVERY_PAGE = sorted({*PAGES, *ROOT.glob("docs/**/*.md")})
 NOT_RUN = "<!-- not run -->"
 BLOCK = re.compile(
     rf"^(?P<skip>{re.escape(NOT_RUN)}\n+)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+# A block under such a comment is a file that the reader writes.
+FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Runs the blocks of one page in one namespace, with the page's own line numbers in tracebacks.
 RUNNER = """
 import json, sys
@@ -38,11 +41,37 @@ def named(page):
 def blocks(page, language):
     """Return (line, code, is run) of a page's blocks."""
     text = page.read_text("utf-8")
+    files = {found.start(2) for found in FILE.finditer(text)}
     return [
-        (text.count("\n", 0, found.start("code")), found["code"], found["skip"] is None)
+        (
+            text.count("\n", 0, found.start("code")),
+            found["code"],
+            found["skip"] is None and found.start("code") not in files,
+        )
         for found in BLOCK.finditer(text)
         if found["language"] == language
     ]
+
+
+def write_files(page, folder):
+    """Write the files of a page, and install the project among them as an installer would."""
+    for name, text in FILE.findall(page.read_text("utf-8")):
+        (folder / name).write_text(text, "utf-8")
+        if name != "pyproject.toml":
+            continue
+        project = tomllib.loads(text)["project"]
+        info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir()
+        metadata = (
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+        (info / "METADATA").write_text(metadata, "utf-8")
+        points = [
+            line
+            for group, entries in project["entry-points"].items()
+            for line in (f"[{group}]", *(f"{name} = {value}" for name, value in entries.items()))
+        ]
+        (info / "entry_points.txt").write_text("\n".join(points), "utf-8")
 
 
 def imported(code):
@@ -64,7 +93,9 @@ def test_pages_are_found():
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
 def test_python_runs(page, tmp_path):
     run = [(line, code) for line, code, is_run in blocks(page, "python") if is_run]
-    for package in sorted(set().union(*(imported(code) for _, code in run))):
+    write_files(page, tmp_path)
+    own = {path.stem for path in tmp_path.glob("*.py")}
+    for package in sorted(set().union(*(imported(code) for _, code in run)) - own):
         pytest.importorskip(package)
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(page)],
@@ -72,6 +103,7 @@ def test_python_runs(page, tmp_path):
         cwd=tmp_path,
         env={
             **os.environ,
+            "PYTHONPATH": str(tmp_path),
             "HOLDFAST_STORE": str(tmp_path / "store"),
             "HOLDFAST_CACHE": str(tmp_path / "cache"),
         },

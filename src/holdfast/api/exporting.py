@@ -1,0 +1,154 @@
+"""Writing a version in a format that others read, so that nobody is locked in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from holdfast import frameworks
+from holdfast.api.history import get
+from holdfast.api.store import Store
+from holdfast.api.version import Version
+from holdfast.durable import fsync_dir, mapped_os_errors, write_all
+from holdfast.errors import Corrupt, Unsupported, UsageError
+from holdfast.record import Digest
+
+__all__ = ["export"]
+
+_CHUNK: Final = 1 << 20
+
+# How a target's name ends to the format it asks for; a folder has no ending.
+_ENDINGS: Final = {
+    ".cbm": "cbm", ".h5": "h5", ".json": "json", ".keras": "keras", ".npz": "npz",
+    ".onnx": "onnx", ".safetensors": "safetensors", ".txt": "txt", ".ubj": "ubj",
+}  # fmt: skip
+
+
+def export(
+    ref: str,
+    to: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - the field's own word
+    store: Store | str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write a version to a new file or folder in a format of others.
+
+    ``safetensors`` and ``npz`` hold the version's tensors and need no framework; every other
+    format is written by the framework from the loaded, proven model.
+
+    Args:
+        ref: The version.
+        to: A path that does not exist. It appears whole or not at all.
+        format: ``safetensors``, ``npz``, or one of the framework's own: ``ubj``, ``json``
+            (XGBoost), ``txt`` (LightGBM), ``cbm`` (CatBoost), ``keras``, ``h5``, ``savedmodel``,
+            ``onnx``, ``folder`` (Hugging Face). Default: by the ending of ``to``.
+        store: Store or path; default: the store in force.
+
+    Returns:
+        The path written.
+
+    Raises:
+        Unsupported: The version cannot be written in this format; the message names those that
+            can.
+        UsageError: The path exists, or nothing says which format is meant.
+        Anything ``load`` raises.
+    """
+    version = get(ref, store=store)
+    target = Path(to)
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{target} exists; an export never overwrites.", hint=f"ls -ld {target}")
+    if not target.parent.is_dir():
+        raise UsageError(f"There is no folder {target.parent}.", hint=f"mkdir -p {target.parent}")
+    with mapped_os_errors(target.parent, f"exporting {version.ref}"), _appearing(target) as beside:
+        _writer(version, target, format)(beside)
+    return target
+
+
+def _writer(version: Version, target: Path, wanted: str | None) -> Callable[[Path], None]:
+    """Return what writes the version to a path."""
+    framework = version.content.framework
+    native = frameworks.adapter_named(framework).WRITES
+    formats = [*(["safetensors", "npz"] if version.content.tensors else ()), *native]
+    chosen = wanted or _ENDINGS.get(target.suffix.lower()) or _folder_format(target, native)
+    if chosen is None or chosen not in formats:
+        asked = f"as {chosen!r:.40}" if chosen else "to a path without a known ending"
+        raise Unsupported(
+            f"{version.ref} ({framework}) cannot be exported {asked}; "
+            f"it can be as {', '.join(formats) or 'nothing: it has no tensors'}.",
+            hint=_example(version.ref, formats),
+            ref=version.ref,
+        )
+    if chosen == "safetensors":
+        return lambda path: _safetensors(version, path)
+    if chosen == "npz":
+        return lambda path: _npz(version, path)
+    model, write = version.load(), native[chosen]
+    return lambda path: write(model, path)
+
+
+def _folder_format(target: Path, native: Mapping[str, Any]) -> str | None:
+    folders = [name for name in ("folder", "savedmodel") if name in native]
+    return folders[0] if folders and not target.suffix else None
+
+
+def _example(ref: str, formats: list[str]) -> str:
+    if not formats:
+        return f"hold show {ref}"
+    ending = {name: ending for ending, name in _ENDINGS.items()}.get(formats[0], "")
+    return f"hold export {ref} model{ending}"
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """Give a path beside the target with its ending; it becomes the target when all went well."""
+    beside = target.with_name(f".{secrets.token_hex(6)}-{target.name}")
+    try:
+        yield beside
+        os.rename(beside, target)  # noqa: PTH104 - Path.rename says no more
+        fsync_dir(target.parent)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def _safetensors(version: Version, path: Path) -> None:
+    """Write the version's pieces one after the other: they are the file; each is verified."""
+    blobs = version.store.blobs
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        for piece in version.manifest.pieces:
+            hasher = hashlib.sha256()
+            with contextlib.closing(blobs.open_blob(Digest(piece.digest))) as reading:
+                view = reading.view()
+            for start in range(0, len(view), _CHUNK):
+                chunk = view[start : start + _CHUNK]
+                hasher.update(chunk)
+                write_all(fd, chunk)
+            if f"sha256:{hasher.hexdigest()}" != piece.digest:
+                raise Corrupt(f"A blob of {version.ref} is damaged.", ref=piece.digest)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _npz(version: Version, path: Path) -> None:
+    """Write the tensors as a NumPy archive; what numpy has no dtype for is raw integers."""
+    tensors = version.tensors()
+    with path.open("xb") as file:
+        with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+            for name in tensors:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, tensors[name], allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
