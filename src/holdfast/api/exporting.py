@@ -29,7 +29,7 @@ _CHUNK: Final = 1 << 20
 # How a target's name ends to the format it asks for; a folder has no ending.
 _ENDINGS: Final = {
     ".cbm": "cbm", ".h5": "h5", ".json": "json", ".keras": "keras", ".npz": "npz",
-    ".onnx": "onnx", ".safetensors": "safetensors", ".txt": "txt", ".ubj": "ubj",
+    ".onnx": "onnx", ".pt2": "pt2", ".safetensors": "safetensors", ".txt": "txt", ".ubj": "ubj",
 }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def export(
         to: A path that does not exist. It appears whole or not at all.
         format: ``safetensors``, ``npz``, or one of the framework's own: ``ubj``, ``json``
             (XGBoost), ``txt`` (LightGBM), ``cbm`` (CatBoost), ``keras``, ``h5``, ``savedmodel``,
-            ``onnx``, ``folder`` (Hugging Face). Default: by the ending of ``to``.
+            ``onnx``, ``pt2``, ``folder`` (Hugging Face). Default: by the ending of ``to``.
         store: Store or path; default: the store in force.
 
     Returns:

@@ -19,6 +19,7 @@ from holdfast.frameworks.torch import (
     inputs as torch_inputs,
     match as torch_match,
     modules as torch_modules,
+    program as torch_program,
     run as torch_run,
     state as torch_state,
     tensors as torch_tensors,
@@ -51,20 +52,21 @@ TYPES: Final[tuple[TypeSpec, ...]] = (
     *torch_tensors.SPECS,
     *torch_modules.SPECS,
     torch_state.SPEC,
+    torch_program.SPEC,
 )
-READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
-WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {"torch-program": torch_program.read_program}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {"pt2": torch_program.write_program}
 
 _NEEDED_FOR: Final = "Loading a PyTorch model"
 
 
 def owns(model: object) -> bool:
-    """Say whether ``model`` is a tensor, a module, or plain containers with one inside."""
+    """Say whether ``model`` is a tensor, module or exported program, or containers of them."""
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "nn"):
         return False
     kinds = (torch.Tensor, torch.nn.Module)
-    return any(isinstance(item, kinds) for item in _items(model))
+    return any(isinstance(item, kinds) or torch_program.is_program(item) for item in _items(model))
 
 
 def _items(model: object) -> Iterator[object]:
@@ -257,6 +259,9 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
     for name, data in live.tensors.items():
         if not codec.same_bytes(data.load(), again.tensors[name].load()):
             return f"The tensor {name} comes back with other numbers"
+    for name, content in live.files.items():
+        if not codec.same_bytes(content, again.files[name]):
+            return f"The file {name} comes back with other bytes"
     return None
 
 
@@ -266,9 +271,11 @@ def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the contract's si
 
 
 def methods(model: Any) -> tuple[str, ...]:
-    """Return ``("forward",)`` for a module that can be called, else nothing."""
+    """Return ``("forward",)`` for a module or program that can be called, else nothing."""
     import torch
 
+    if torch_program.is_program(model):
+        return ("forward",)
     if not isinstance(model, torch.nn.Module):
         return ()
     lazy = any(torch.nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()])
@@ -284,12 +291,14 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
     """
     if method != "forward":
         raise UsageError(f"a torch module has no output method {method!r}; only 'forward'.")
+    if torch_program.is_program(model):
+        return torch_run.call_program(model, inputs)
     return torch_run.call(model, inputs)
 
 
 def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     """Make inputs from the first layer that knows its width, tried on the model; None otherwise."""
-    if not methods(model):
+    if not methods(model) or torch_program.is_program(model):
         return None
     return torch_inputs.synthetic(model, rows, seed)
 

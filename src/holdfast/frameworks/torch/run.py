@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from holdfast.errors import Unsupported
 
-__all__ = ["call", "steady"]
+__all__ = ["call", "call_program", "steady"]
 
 _SEED: Final = 20_260_301
 
@@ -37,6 +37,16 @@ def call(model: Any, inputs: Any) -> Any:
     finally:
         for module, training in flags:
             module.training = training
+
+
+def call_program(program: Any, inputs: Any) -> Any:
+    """Run a ``torch.export`` program; inputs and outputs as for ``call``."""
+    import torch
+
+    module = program.module()
+    positional, keywords = _arguments(module, inputs)
+    with torch.no_grad():
+        return _plain(module(*positional, **keywords))
 
 
 def _arguments(model: Any, inputs: Any) -> tuple[list[Any], dict[str, Any]]:
