@@ -1,0 +1,288 @@
+"""XGBoost: the native UBJSON as a file of the version, beside the wrapper's parameters.
+
+The native file keeps trees, names, types and categories of features, and attributes; of the
+wrappers of scikit-learn's kind it keeps nothing, so their attributes are kept by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from holdfast import codec
+from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.tensors import FileData
+from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
+from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.xgboost.judge import judge
+from holdfast.frameworks.xgboost.ubj import read_ubj
+from holdfast.plugins import import_extra
+
+__all__ = [
+    "ID",
+    "READS",
+    "TYPES",
+    "WRITES",
+    "difference",
+    "methods",
+    "owns",
+    "pack",
+    "predict",
+    "requires",
+    "steady",
+    "synthetic",
+    "unpack",
+]
+
+ID: Final = "xgboost"
+_WRAPPERS: Final = (
+    "XGBClassifier",
+    "XGBRegressor",
+    "XGBRanker",
+    "XGBRFClassifier",
+    "XGBRFRegressor",
+)
+_METHODS: Final = ("predict_proba", "predict")
+_MOST_JSON: Final = 1 << 30
+
+
+def _locate(name: str) -> type:
+    xgboost = import_extra("xgboost", needed_for=f"an xgboost.{name}")
+    kind: type = getattr(xgboost, name)
+    return kind
+
+
+def _encode_booster(booster: Any) -> Mapping[str, Any]:
+    """Return the native form; a handle that was never trained or loaded has none."""
+    try:
+        data = bytes(booster.save_raw("ubj"))
+    except ValueError as error:  # XGBoostError
+        raise Unsupported(
+            f"the booster cannot write itself: {error!s:.120}",
+            hint="holdfast.save(booster after training, name)",
+        ) from error
+    return {"model": FileData(".ubj", data)}
+
+
+def _build_booster(fields: Mapping[str, Any]) -> Any:
+    data = fields["model"]
+    judge(read_ubj(data))
+    return _native(bytearray(data))
+
+
+def _native(data: bytearray) -> Any:
+    """Let XGBoost read judged bytes.
+
+    Raises:
+        Corrupt: It refuses them all the same.
+    """
+    xgboost = import_extra("xgboost", needed_for="loading an XGBoost model")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(data)
+    except xgboost.core.XGBoostError as error:
+        told = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
+        raise Corrupt(f"XGBoost refuses the model: {told:.160}") from error
+    return booster
+
+
+def _encode_wrapper(wrapper: Any) -> Mapping[str, Any]:
+    callables = [name for name, value in vars(wrapper).items() if _is_code(value)]
+    if callables:
+        raise Unsupported(
+            f"{callables[0]} is a function, and functions are code.",
+            hint="objective='reg:squarederror'  # or another by name; or keep an instance of a\n"
+            "holdfast.register(MyObjective)  # class with __call__ in its place",
+        )
+    attributes: Mapping[str, Any] = vars(wrapper)
+    return attributes
+
+
+def _is_code(value: Any) -> bool:
+    return type(value).__name__ in ("function", "builtin_function_or_method", "method", "partial")
+
+
+def _booster_state(booster: Any) -> Mapping[str, Any]:
+    return {"raw": bytes(booster.save_raw("ubj"))}
+
+
+TYPES: Final = (
+    TypeSpec(
+        id="xgboost.Booster",
+        locate=partial(_locate, "Booster"),
+        classes=("xgboost.core:Booster",),
+        encode=_encode_booster,
+        build=_build_booster,
+        fields=frozenset({"model"}),
+        required=frozenset({"model"}),
+        state=_booster_state,
+        derived=frozenset({"handle"}),
+    ),
+    *(
+        TypeSpec(
+            id=f"xgboost.{name}",
+            locate=partial(_locate, name),
+            classes=(f"xgboost.sklearn:{name}",),
+            encode=_encode_wrapper,
+            attributes=True,
+        )
+        for name in _WRAPPERS
+    ),
+)
+
+
+def owns(model: object) -> bool:
+    """Say whether ``model`` is a booster or a wrapper of XGBoost, or derived from one."""
+    return any(
+        base.__module__.partition(".")[0] == "xgboost" and base.__name__ in ("Booster", "XGBModel")
+        for base in type(model).__mro__
+    )
+
+
+def pack(model: Any, registry: Registry) -> Payload:
+    """Encode a model without changing it.
+
+    Raises:
+        Unsupported: Something in it cannot be kept; the message names the attribute's path.
+    """
+    encoded = codec.encode(model, registry)
+    return Payload(structure=encoded.structure, tensors=encoded.tensors, files=encoded.files)
+
+
+def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
+    """Build the model.
+
+    Raises:
+        MissingExtra: xgboost is not installed.
+        Corrupt: The native file is damaged, or points outside itself.
+        UsageError: ``into=`` or ``rename=`` was given.
+    """
+    if options.into is not None or options.rename is not None:
+        raise UsageError(
+            "into= and rename= are for PyTorch modules; a booster is built whole.",
+            hint='model = holdfast.load("REF")',
+        )
+    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
+
+
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Compare every attribute, and the native bytes; see ``codec.first_difference``."""
+    return codec.first_difference(model, built, registry, label=type(model).__name__.lower())
+
+
+def requires(model: Any) -> tuple[str, ...]:
+    """Return the packages that change the model's answers."""
+    return (
+        ("xgboost", "scipy")
+        if type(model).__name__ == "Booster"
+        else ("xgboost", "sklearn", "scipy")
+    )
+
+
+def methods(model: Any) -> tuple[str, ...]:
+    """Return the output methods of a fitted model, the most telling first."""
+    if type(model).__name__ == "Booster":
+        return ("predict",)
+    if not hasattr(model, "_Booster"):
+        return ()
+    return tuple(name for name in _METHODS if callable(getattr(model, name, None)))
+
+
+def predict(model: Any, method: str, inputs: Any) -> Any:
+    """Call an output method; a bare booster gets its matrix made of rows.
+
+    Args:
+        model: A booster or wrapper.
+        method: One of ``methods(model)``.
+        inputs: A frame, array or sparse matrix of shape (rows, features).
+
+    Raises:
+        UsageError: The model has no such output method.
+    """
+    if method not in methods(model):
+        raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
+    if type(model).__name__ != "Booster":
+        return getattr(model, method)(inputs)
+    xgboost = import_module("xgboost")
+    names = None if hasattr(inputs, "columns") else model.feature_names
+    rows = xgboost.DMatrix(
+        inputs, feature_names=names, enable_categorical="c" in (model.feature_types or ())
+    )
+    return model.predict(rows)
+
+
+def synthetic(model: Any, rows: int, seed: int) -> Any | None:
+    """Draw standard normal inputs, as a frame where features have names; None with categories.
+
+    Returns:
+        An array or DataFrame of shape (rows, features).
+    """
+    booster = model if type(model).__name__ == "Booster" else getattr(model, "_Booster", None)
+    if booster is None or "c" in (booster.feature_types or ()):
+        return None
+    values = np.random.default_rng(seed).standard_normal((rows, booster.num_features()))
+    if booster.feature_names is None:
+        return values
+    try:
+        pandas = import_extra("pandas", needed_for="named inputs")
+    except ImportError:
+        return None
+    return pandas.DataFrame(values, columns=booster.feature_names)
+
+
+@contextmanager
+def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contract
+    """Do nothing: predicting draws no numbers and changes nothing."""
+    yield
+
+
+def _read_ubj_file(path: Path) -> Any:
+    data = path.read_bytes()
+    judge(read_ubj(data))
+    return _native(bytearray(data))
+
+
+def _read_json_file(path: Path) -> Any:
+    if path.stat().st_size > _MOST_JSON:
+        raise Corrupt(f"{path} is larger than {_MOST_JSON} bytes", ref=str(path))
+    data = path.read_bytes()
+    try:
+        judge(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, Corrupt):
+            raise
+        raise Corrupt(f"{path} is not JSON: {error!s:.100}", ref=str(path)) from error
+    return _native(bytearray(data))
+
+
+def _refuse_binary(path: Path) -> Any:
+    raise UnsafeContent(
+        f"{path} is an XGBoost model in the binary format given up in 3.1; its reader cannot be "
+        "judged from outside.",
+        hint='python -m pip install "xgboost<3.1" and, in that environment,\n'
+        f"python -c \"import xgboost as x; x.Booster(model_file='{path}').save_model('m.ubj')\"",
+        ref=str(path),
+    )
+
+
+def _write(ending: str, model: Any, path: Path) -> None:
+    booster = model if type(model).__name__ == "Booster" else model.get_booster()
+    path.write_bytes(booster.save_raw(ending))
+
+
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "xgboost-ubj": _read_ubj_file,
+    "xgboost-json": _read_json_file,
+    "xgboost-binary": _refuse_binary,
+}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {
+    "ubj": partial(_write, "ubj"),
+    "json": partial(_write, "json"),
+}
