@@ -5,6 +5,7 @@ Imports nothing it reads about beyond numpy's own scalar classes.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 import numpy as np
@@ -44,8 +45,9 @@ IMMUTABLE: Final = frozenset({"tuple", "frozenset", "slice", "range"})
 CONTAINERS: Final = MUTABLE | IMMUTABLE | {"object"}
 
 BUILTINS: Final[dict[str, type]] = {
-    "bool": bool, "bytes": bytes, "complex": complex, "dict": dict, "float": float, "int": int,
-    "list": list, "object": object, "set": set, "str": str, "tuple": tuple,
+    "OrderedDict": OrderedDict, "bool": bool, "bytes": bytes, "complex": complex, "dict": dict,
+    "float": float, "int": int, "list": list, "object": object, "set": set, "str": str,
+    "tuple": tuple,
 }  # fmt: skip
 
 NUMPY_TYPES: Final[dict[str, type]] = {

@@ -1,0 +1,239 @@
+"""LightGBM: the native text as a file of the version, beside the wrapper's parameters.
+
+The text keeps trees, names of features, parameters and the categories of pandas columns; what the
+Python objects know besides is kept by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from holdfast import codec
+from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.tensors import FileData
+from holdfast.errors import Corrupt, Unsupported, UsageError
+from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.lightgbm.by_name import predicting_by_name
+from holdfast.frameworks.lightgbm.judge import judge
+from holdfast.plugins import import_extra
+
+__all__ = [
+    "ID",
+    "READS",
+    "TYPES",
+    "WRITES",
+    "difference",
+    "methods",
+    "owns",
+    "pack",
+    "predict",
+    "requires",
+    "steady",
+    "synthetic",
+    "unpack",
+]
+
+ID: Final = "lightgbm"
+_WRAPPERS: Final = ("LGBMClassifier", "LGBMRegressor", "LGBMRanker")
+_METHODS: Final = ("predict_proba", "predict")
+# What a booster knows beside its text.
+_KEPT: Final = ("best_iteration", "best_score", "params", "pandas_categorical")
+
+
+def _locate(name: str) -> type:
+    lightgbm = import_extra("lightgbm", needed_for=f"a lightgbm.{name}")
+    kind: type = getattr(lightgbm, name)
+    return kind
+
+
+def _encode_booster(booster: Any) -> Mapping[str, Any]:
+    text = booster.model_to_string(num_iteration=-1).encode()
+    return {"model": FileData(".txt", text), **{k: getattr(booster, k) for k in _KEPT}}
+
+
+def _build_booster(fields: Mapping[str, Any]) -> Any:
+    data = bytes(fields["model"])
+    judge(data)
+    booster = _native(data)
+    for name in _KEPT:
+        setattr(booster, name, fields[name])
+    return predicting_by_name(booster)
+
+
+def _native(data: bytes) -> Any:
+    """Let LightGBM read judged bytes.
+
+    Raises:
+        Corrupt: It refuses them all the same.
+    """
+    lightgbm = import_extra("lightgbm", needed_for="loading a LightGBM model")
+    try:
+        return lightgbm.Booster(model_str=data.decode())
+    except (lightgbm.basic.LightGBMError, ValueError, IndexError) as error:
+        raise Corrupt(f"LightGBM refuses the model: {error!s:.160}") from error
+
+
+def _booster_state(booster: Any) -> Mapping[str, Any]:
+    """Return what tells two boosters apart without writing them: every leaf counts."""
+    trees = booster.num_trees()
+    return {
+        **{name: getattr(booster, name) for name in _KEPT},
+        "names": booster.feature_name(),
+        "trees": trees,
+        "gain": booster.feature_importance("gain", iteration=-1).tolist(),
+        "bounds": (booster.lower_bound(), booster.upper_bound()) if trees else None,
+    }
+
+
+def _encode_wrapper(wrapper: Any) -> Mapping[str, Any]:
+    attributes: Mapping[str, Any] = vars(wrapper)
+    for name, value in attributes.items():
+        if type(value).__name__ in ("function", "method", "partial", "_ObjectiveFunctionWrapper"):
+            raise Unsupported(
+                f"{name} is a function, and functions are code.",
+                hint="objective='regression'  # or another by name; or keep an instance of a\n"
+                "holdfast.register(MyObjective)  # class with __call__ in its place",
+            )
+    return attributes
+
+
+TYPES: Final = (
+    TypeSpec(
+        id="lightgbm.Booster",
+        locate=partial(_locate, "Booster"),
+        classes=("lightgbm.basic:Booster",),
+        encode=_encode_booster,
+        build=_build_booster,
+        fields=frozenset({"model", *_KEPT}),
+        required=frozenset({"model", *_KEPT}),
+        state=_booster_state,
+    ),
+    *(
+        TypeSpec(
+            id=f"lightgbm.{name}",
+            locate=partial(_locate, name),
+            classes=(f"lightgbm.sklearn:{name}",),
+            encode=_encode_wrapper,
+            attributes=True,
+        )
+        for name in _WRAPPERS
+    ),
+)
+
+
+def owns(model: object) -> bool:
+    """Say whether ``model`` is a booster or a wrapper of LightGBM, or derived from one."""
+    return any(
+        base.__module__.partition(".")[0] == "lightgbm"
+        and base.__name__ in ("Booster", "LGBMModel")
+        for base in type(model).__mro__
+    )
+
+
+def pack(model: Any, registry: Registry) -> Payload:
+    """Encode a model without changing it.
+
+    Raises:
+        Unsupported: Something in it cannot be kept; the message names the attribute's path.
+    """
+    encoded = codec.encode(model, registry)
+    return Payload(structure=encoded.structure, tensors=encoded.tensors, files=encoded.files)
+
+
+def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
+    """Build the model; its booster finds columns by name.
+
+    Raises:
+        MissingExtra: lightgbm is not installed.
+        Corrupt: The native file is damaged, or points outside itself.
+        UsageError: ``into=`` or ``rename=`` was given.
+    """
+    if options.into is not None or options.rename is not None:
+        raise UsageError(
+            "into= and rename= are for PyTorch modules; a booster is built whole.",
+            hint='model = holdfast.load("REF")',
+        )
+    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
+
+
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Compare every attribute and what is known of the trees; see ``codec.first_difference``."""
+    return codec.first_difference(model, built, registry, label=type(model).__name__.lower())
+
+
+def requires(model: Any) -> tuple[str, ...]:
+    """Return the packages that change the model's answers."""
+    own = ("lightgbm", "scipy")
+    return own if type(model).__name__ == "Booster" else (*own, "sklearn")
+
+
+def methods(model: Any) -> tuple[str, ...]:
+    """Return the output methods of a fitted model, the most telling first."""
+    if type(model).__name__ == "Booster":
+        return ("predict",)
+    if getattr(model, "_Booster", None) is None:
+        return ()
+    return tuple(name for name in _METHODS if callable(getattr(model, name, None)))
+
+
+def predict(model: Any, method: str, inputs: Any) -> Any:
+    """Call an output method.
+
+    Args:
+        model: A booster or wrapper.
+        method: One of ``methods(model)``.
+        inputs: A frame, array or sparse matrix of shape (rows, features).
+
+    Raises:
+        UsageError: The model has no such output method.
+    """
+    if method not in methods(model):
+        raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
+    return getattr(model, method)(inputs)
+
+
+def synthetic(model: Any, rows: int, seed: int) -> Any | None:
+    """Draw standard normal inputs, as a frame where features have names; None with categories.
+
+    Returns:
+        An array or DataFrame of shape (rows, features).
+    """
+    booster = model if type(model).__name__ == "Booster" else getattr(model, "_Booster", None)
+    if booster is None or booster.pandas_categorical:
+        return None
+    values = np.random.default_rng(seed).standard_normal((rows, booster.num_feature()))
+    names = booster.feature_name()
+    if not getattr(model, "_fitted_with_feature_names", names[0] != "Column_0"):
+        return values
+    try:
+        pandas = import_extra("pandas", needed_for="named inputs")
+    except ImportError:
+        return None
+    return pandas.DataFrame(values, columns=names)
+
+
+@contextmanager
+def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contract
+    """Do nothing: predicting draws no numbers and changes nothing."""
+    yield
+
+
+def _read(path: Path) -> Any:
+    data = path.read_bytes()
+    judge(data)
+    return predicting_by_name(_native(data))
+
+
+def _write(model: Any, path: Path) -> None:
+    booster = model if type(model).__name__ == "Booster" else model.booster_
+    path.write_text(booster.model_to_string(num_iteration=-1), "utf-8")
+
+
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {"lightgbm": _read}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {"txt": _write}
