@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +68,31 @@ class ExpectedSkips:
             terminalreporter.write_line(f"SKIP NOT IN tests/expected_skips.txt  {line}", red=True)
 
 
+class Kept:
+    """Writes down which rows of the README's table of frameworks this run has proven.
+
+    A test that carries ``@pytest.mark.keeps(framework, what, *packages)`` and passes proves one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[None]:
+        """Look at one test's outcome."""
+        outcome = yield
+        report = outcome.get_result()  # type: ignore[attr-defined]
+        for mark in item.iter_markers("keeps"):
+            if call.when == "call" and report.passed:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(mark.args) + "\n")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the watch over skips."""
+    """Register the watch over skips, and over what is proven where that is asked for."""
     config.pluginmanager.register(ExpectedSkips(EXPECTED_SKIPS), "expected-skips")
+    kept = os.environ.get("HOLDFAST_KEPT")
+    if kept:
+        config.pluginmanager.register(Kept(Path(kept)), "kept")

@@ -22,6 +22,8 @@ HEAVY = {
     "catboost": "catboost",
     "jax": "jax",
     "keras": "keras,jax,h5",
+    "spacy": "spacy",
+    "statsmodels": "statsmodels",
     "tensorflow": "keras,tensorflow,h5",
     "transformers": "transformers,torch",
 }

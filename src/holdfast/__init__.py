@@ -17,11 +17,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.api.converting import convert
     from holdfast.api.diff import diff
+    from holdfast.api.exporting import export
     from holdfast.api.history import get, log, promote, rollback, versions
     from holdfast.api.housekeeping import verify
     from holdfast.api.inspecting import inspect
     from holdfast.api.save import save
+    from holdfast.api.scanning import scan
     from holdfast.api.store import Store
     from holdfast.api.verbs import load, predict, register
     from holdfast.api.version import Version
@@ -33,7 +36,9 @@ __all__ = [
     "HoldfastError",
     "Store",
     "Version",
+    "convert",
     "diff",
+    "export",
     "get",
     "inspect",
     "load",
@@ -43,6 +48,7 @@ __all__ = [
     "register",
     "rollback",
     "save",
+    "scan",
     "verify",
     "versions",
 ]
@@ -51,7 +57,9 @@ _HOMES = {
     "HoldfastError": "holdfast.errors",
     "Store": "holdfast.api.store",
     "Version": "holdfast.api.version",
+    "convert": "holdfast.api.converting",
     "diff": "holdfast.api.diff",
+    "export": "holdfast.api.exporting",
     "get": "holdfast.api.history",
     "inspect": "holdfast.api.inspecting",
     "load": "holdfast.api.verbs",
@@ -61,6 +69,7 @@ _HOMES = {
     "register": "holdfast.api.verbs",
     "rollback": "holdfast.api.history",
     "save": "holdfast.api.save",
+    "scan": "holdfast.api.scanning",
     "verify": "holdfast.api.housekeeping",
     "versions": "holdfast.api.history",
 }

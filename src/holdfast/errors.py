@@ -11,6 +11,7 @@
     ├── Conflict                       conflict              8   somebody else was first
     ├── NoSpace                        no_space             11
     ├── RemoteError                    remote                9
+    ├── PartlyDone                     partly_done           3   the rest was done, and is told
     ├── UnsafeContent                  unsafe_content        6   refused without running anything
     │   └── SecretFound                secret_found          6
     ├── EnvironmentMismatch            environment_mismatch  7   this environment cannot load it
@@ -40,6 +41,7 @@ __all__ = [
     "NoStore",
     "NotFound",
     "PartialLoad",
+    "PartlyDone",
     "RemoteError",
     "SecretFound",
     "SignatureMismatch",
@@ -135,6 +137,13 @@ class RemoteError(HoldfastError):
 
     code = "remote"
     exit_code = 9
+
+
+class PartlyDone(HoldfastError):
+    """Some of several things were done, and some were not."""
+
+    code = "partly_done"
+    exit_code = 3
 
 
 class UnsafeContent(HoldfastError):

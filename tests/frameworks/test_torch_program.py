@@ -55,7 +55,7 @@ def changed(data, change, name="archive/models/model.json"):
     return result.getvalue()
 
 
-@pytest.mark.keeps("torch.export", "programs (ExportedProgram), of operators of aten")
+@pytest.mark.keeps("torch.export", "programs (ExportedProgram), of operators of aten", "torch")
 def test_a_program_comes_back_and_answers_the_same(program, tmp_path):
     X = torch.linspace(-2, 2, 15).reshape(5, 3)
     version = holdfast.save(program, "net", inputs=X, store=tmp_path / "s")

@@ -20,7 +20,9 @@ __all__ = ["cli", "main"]
 _VERBS: Final = {
     "completion": "setup",
     "config": "setup",
+    "convert": "convert",
     "diff": "look",
+    "export": "export",
     "forget": "clean",
     "init": "setup",
     "log": "look",
@@ -31,6 +33,7 @@ _VERBS: Final = {
     "prune": "clean",
     "rollback": "name",
     "save": "use",
+    "scan": "scan",
     "show": "look",
     "stats": "clean",
     "tag": "name",

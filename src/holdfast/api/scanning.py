@@ -1,0 +1,37 @@
+"""Saying what a foreign file is and what it would run, without running anything of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast import frameworks
+from holdfast.trust.report import Report
+from holdfast.trust.scan import scan_path
+
+__all__ = ["known_names", "scan"]
+
+
+def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | None = None) -> Report:
+    """Describe a model file, or a folder of them; nothing in it is run, imported or unpacked.
+
+    Args:
+        path: A file or folder: pickles, joblib files, PyTorch checkpoints, NumPy arrays,
+            safetensors, GGUF, Keras and skops archives, archives of such. Others are named.
+        progress: Called with every file of a folder before it is looked into.
+
+    Returns:
+        What it is, what wrote it, what it would import and call and at which byte, its tensors,
+        and whether Holdfast can take it over as data. That nothing was found does not make a
+        file safe: it says that everything in it is known to be data.
+
+    Raises:
+        UsageError: There is no such path, or it cannot be read.
+    """
+    return scan_path(Path(path), known_names(), progress)
+
+
+def known_names() -> frozenset[str]:
+    """Return the classes that Holdfast keeps as data, ``module:qualname``."""
+    return frozenset(frameworks.registry().by_class)
