@@ -17,7 +17,7 @@ from holdfast.api.save import save
 from holdfast.api.scanning import scan
 from holdfast.api.version import Version
 from holdfast.codec.registry import Registry
-from holdfast.errors import UnsafeContent, Unsupported
+from holdfast.errors import Corrupt, UnsafeContent, Unsupported
 from holdfast.rescue.pickle_files import read_pickle
 from holdfast.rescue.torch_files import read_torch
 from holdfast.trust.report import KINDS, Report, Severity
@@ -48,7 +48,12 @@ def convert(path: str | os.PathLike[str], name: str, **options: Any) -> Version:
     """
     path = Path(path)
     report = scan(path)
-    model = model_from_report(path, report)
+    try:
+        model = model_from_report(path, report)
+    except (Unsupported, Corrupt) as error:
+        if error.hint == type(error).usual_hint:
+            error.hint = f"hold scan {path}"
+        raise
     origin = {
         "file": path.name,
         "kind": report.kind,

@@ -15,20 +15,34 @@ from typing import Any, Final
 import numpy as np
 
 from holdfast import codec
+from holdfast.codec.function_table import FUNCTIONS
 from holdfast.codec.nodes import BUILTINS, NUMPY_TYPES
 from holdfast.codec.registry import Registry
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
 from holdfast.rescue import arrays
-from holdfast.rescue.stand_ins import Cast, StandIn
+from holdfast.rescue.mapped import writable
+from holdfast.rescue.stand_ins import Cast, is_called
 from holdfast.trust.pickles import Call, Global, LongBytearray, Members, Pairs, Persistent
 
 __all__ = ["Graph", "built"]
 
 _DEPTH: Final = 300
+# Parts that their owners' encoders look at or leave out; one that is encoded itself is refused.
+_PARTS: Final = ("sklearn.",)
+# What their own __setstate__ makes from the rest; the registry's way would leave it out.
+_REMADE: Final = frozenset({"sklearn.isotonic:IsotonicRegression"})
+# Functions that objects of scipy hold for themselves.
+_DERIVED: Final = frozenset({"_asarray"})
+_BUNCHES: Final = frozenset({"sklearn.utils:Bunch", "sklearn.utils._bunch:Bunch"})
+_TUPLES: Final = {
+    "sklearn.impute._iterative:_ImputerTriplet": (
+        "sklearn._ImputerTriplet",
+        ("feat_idx", "neighbor_feat_idx", "estimator"),
+    ),
+}
 _TABLES: Final = frozenset({"_parameters", "_buffers", "_modules"})
 _PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
-_RANDOM_STATE: Final = "numpy.random._pickle:__randomstate_ctor"
 
 Special = Callable[["Graph", Call, str], Any]
 
@@ -42,6 +56,8 @@ class Graph:
         special: What makes a value of a call, by what is called; for the tensors of torch.
         persistent: What makes a value of something that the file keeps elsewhere.
         modules: Whether modules of torch, of whatever class, become their state_dict.
+        whole: Bytes that may be written to and that ``data`` is a view of; arrays then may be
+            written to, as those of an unpickler may.
     """
 
     def __init__(
@@ -52,13 +68,15 @@ class Graph:
         special: Mapping[str, Special] | None = None,
         persistent: Callable[[Any], Any] | None = None,
         modules: bool = False,
+        whole: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self.cast = Cast(registry)
         self.stood_in = False
         self._data = data
-        self._special = {_RANDOM_STATE: _random_state, **(special or {})}
+        self._special = {**_RANDOM, **(special or {})}
         self._persistent = persistent
         self._modules = modules
+        self._whole = whole
         self._known: dict[int, Any] = {}
         self._depth = 0
 
@@ -105,6 +123,9 @@ class Graph:
         if isinstance(value, Persistent) and self._persistent is not None:
             return self.keep(value, self._persistent(value))
         if isinstance(value, Global):
+            function = _function(value)
+            if function is not None:
+                return self.keep(value, self._stand("function", {"name": function}))
             return _class(value, path)
         return self._called(value, path)
 
@@ -112,18 +133,21 @@ class Graph:
         """Put pairs into a mapping and return it."""
         for key, item in items:
             name = key if isinstance(key, str | int) else "…"
+            made_key = self.make(key, f"{path}.keys()")
+            made = self.make(item, f"{path}[{name!r:.60}]")
             try:
-                target[self.make(key, f"{path}.keys()")] = self.make(item, f"{path}[{name!r:.60}]")
+                target[made_key] = made
             except TypeError as error:
                 raise Corrupt(f"{path[:200]} has a key that cannot be one") from error
         return target
 
-    def _called(self, value: Any, path: str) -> Any:  # noqa: PLR0911 - same
+    def _called(self, value: Any, path: str) -> Any:  # noqa: C901, PLR0911 - same
         if arrays.is_array(value):
             found = arrays.array_of(value, self._data)
             if isinstance(found, arrays.Objects):
                 return self.keep(value, found.build(lambda item: self.make(item, f"{path}[…]")))
-            return self.keep(value, found if found.flags.aligned else found.copy())
+            found = found if found.flags.aligned else found.copy(order="K")
+            return self.keep(value, found if self._whole is None else writable(found, self._whole))
         if arrays.is_dtype(value):
             return self.keep(value, arrays.dtype_of(value))
         if arrays.is_scalar(value):
@@ -138,10 +162,26 @@ class Graph:
         container = _CONTAINERS.get(key)
         if container is not None:
             return container(self, value, path)
+        if key in _BUNCHES:
+            members: dict[Any, Any] = {}
+            made = self.keep(value, self._stand("sklearn.Bunch", {"items": members}))
+            self.fill(members, value.items, path)
+            return made
+        if key in _TUPLES and type(value.arguments) is tuple:
+            type_id, names = _TUPLES[key]
+            parts = (self.make(part, path) for part in value.arguments)
+            return self.keep(value, self._stand(type_id, dict(zip(names, parts, strict=True))))
+        compiled = _compiled(value)
+        if compiled is not None:
+            key = compiled.key
         tables = _tables(value) if self._modules else None
         if tables is not None:
             return self._module_state(value, tables, path)
         return self._instance(value, key, path)
+
+    def _stand(self, type_id: str, fields: dict[str, Any]) -> Any:
+        self.stood_in = True
+        return self.cast.fields(type_id, fields)
 
     def _module_state(self, call: Call, tables: Mapping[str, Pairs], path: str) -> Any:
         """Return what the ``state_dict`` of a module of torch is, from its three tables."""
@@ -157,21 +197,31 @@ class Graph:
         return found
 
     def _instance(self, call: Call, key: str, path: str) -> Any:
-        if self.cast.spec(key) is None:
+        if self.cast.spec(key) is None and not key.startswith(_PARTS):
             raise Unsupported(f"{path[:200]} is a {key.replace(':', '.')}, not known to be data")
+        if key in _REMADE:
+            raise Unsupported(
+                f"{path[:200]} is a {key.replace(':', '.')}, made anew by its own code"
+            )
         self.stood_in = True
         made = self.keep(call, self.cast.instance(key))
-        arguments = self.make(call.arguments, f"{path}.arguments")
+        arguments = tuple(
+            type(made) if isinstance(item, Global) else self.make(item, f"{path}.arguments")
+            for item in (call.arguments if type(call.arguments) is tuple else ())
+        )
         attributes = vars(made)
-        if type(made).__mro__[1] is StandIn:
+        if not is_called(made):
+            spec = self.cast.spec(key)
             for state in call.states:
-                attributes.update(self._state(state, path))
+                attributes.update(self._state(state, path, spec.derived if spec else frozenset()))
             if call.items or call.appended or call.added:
                 raise Unsupported(
                     f"{path[:200]} is a {key.replace(':', '.')} with items of its own"
                 )
             return made
         attributes["arguments"] = arguments
+        if call.function.key != key:
+            attributes["made_by"] = None
         states = [self.make(state, path) for state in call.states]
         if states:
             attributes["state"] = states[-1]
@@ -181,7 +231,7 @@ class Graph:
             attributes.update(n_features=arguments[0], n_classes=arguments[1])
         return made
 
-    def _state(self, state: Any, path: str) -> dict[str, Any]:
+    def _state(self, state: Any, path: str, derived: frozenset[str]) -> dict[str, Any]:
         parts = state if type(state) is tuple and len(state) == 2 else (state,)
         found: dict[str, Any] = {}
         for part in parts:
@@ -193,7 +243,8 @@ class Graph:
                 if name == "_sklearn_version":
                     _same_minor("scikit-learn", item, path)
                     continue
-                found[name] = self.make(item, f"{path}.{name}")
+                if name not in derived and name not in _DERIVED:
+                    found[name] = self.make(item, f"{path}.{name}")
         return found
 
 
@@ -225,6 +276,24 @@ def _same_minor(distribution: str, version: Any, path: str) -> None:
             hint=f'python -m pip install "{distribution}=={version!s:.20}"  # in an environment '
             "of its own, then convert there",
         )
+
+
+def _compiled(call: Call) -> Global | None:
+    """Return the class of an object that Cython's or scikit-learn's own constructor would make."""
+    name = call.function.name
+    if not name.startswith("__pyx_unpickle_") and name != "newObj":
+        return None
+    first = call.arguments[0] if type(call.arguments) is tuple and call.arguments else None
+    return first if type(first) is Global and first.module.startswith("sklearn.") else None
+
+
+def _function(value: Global) -> str | None:
+    """Return the name under which the registry keeps a function, by its module and name."""
+    package = value.module.partition(".")[0]
+    for name, (module, attribute) in FUNCTIONS.items():
+        if attribute == value.name and module.partition(".")[0] == package:
+            return name
+    return None
 
 
 def _class(value: Global, path: str) -> Any:
@@ -289,6 +358,53 @@ def _random_state(graph: Graph, call: Call, path: str) -> Any:
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise Corrupt(f"{path[:200]} has no state of a random generator") from error
     return graph.keep(call, made)
+
+
+def _generator(graph: Graph, call: Call, path: str) -> Any:
+    inner = call.arguments[0] if type(call.arguments) is tuple and call.arguments else None
+    states = inner.states if type(inner) is Call else []
+    last, seeds = (states[-1] if states else None), None
+    if type(last) is tuple and len(last) == 2:  # newer releases add the seed sequence
+        last, seeds = last[0], _seeds(graph, last[1], path)
+    state: Any = graph.make(last, path)
+    name = state.get("bit_generator") if isinstance(state, dict) else None
+    kind = _BIT_GENERATORS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise Unsupported(f"{path[:200]} is a random generator of an unknown kind")
+    bits = kind(seeds)
+    try:
+        bits.state = state
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise Corrupt(f"{path[:200]} has no state of a random generator") from error
+    return graph.keep(call, np.random.Generator(bits))
+
+
+def _seeds(graph: Graph, call: Any, path: str) -> Any:
+    """Return a seed sequence, whose state Cython keeps in the order of its fields' names."""
+    arguments = call.arguments if type(call) is Call else ()
+    state = call.states[-1] if type(call) is Call and call.states else (*arguments, None)[2]
+    if type(state) is not tuple or len(state) < 5:
+        return None
+    entropy, spawned, _, size, key = (graph.make(part, path) for part in state[:5])
+    try:
+        return np.random.SeedSequence(
+            entropy, spawn_key=key, pool_size=size, n_children_spawned=spawned
+        )
+    except (TypeError, ValueError) as error:
+        raise Corrupt(f"{path[:200]} has no seed sequence") from error
+
+
+_BIT_GENERATORS: Final[dict[str, Callable[[Any], Any]]] = {
+    "MT19937": np.random.MT19937,
+    "PCG64": np.random.PCG64,
+    "PCG64DXSM": np.random.PCG64DXSM,
+    "Philox": np.random.Philox,
+    "SFC64": np.random.SFC64,
+}
+_RANDOM: Final[Mapping[str, Special]] = {
+    "numpy.random._pickle:__randomstate_ctor": _random_state,
+    "numpy.random._pickle:__generator_ctor": _generator,
+}
 
 
 def built(graph: Graph, root: Any, registry: Registry, label: str) -> Any:

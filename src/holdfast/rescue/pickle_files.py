@@ -27,7 +27,8 @@ def read_pickle(path: Path, registry: Registry) -> Any:
         Corrupt: It is damaged.
         EnvironmentMismatch: Another minor release of scikit-learn wrote it.
     """
-    data = inflated_file(path).data.toreadonly()
+    whole = inflated_file(path)
+    data = whole.data.toreadonly()
     reading = read(data)
     unsafe = [f.what for f in reading.findings if f.severity is Severity.UNSAFE]
     if unsafe or reading.changes:
@@ -36,4 +37,4 @@ def read_pickle(path: Path, registry: Registry) -> Any:
     if reading.end is None or reading.findings:
         told = reading.findings[0].what if reading.findings else "it breaks off"
         raise Corrupt(f"{path}: {told}", hint=f"hold scan {path}", ref=str(path))
-    return built(Graph(registry, data), reading.root, registry, "model")
+    return built(Graph(registry, data, whole=whole), reading.root, registry, "model")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from holdfast.codec.registry import Registry, TypeSpec
 
-__all__ = ["Cast", "StandIn"]
+__all__ = ["Cast", "StandIn", "is_called"]
 
 
 class StandIn:
@@ -31,7 +31,7 @@ class _Called(StandIn):
     """Answers ``__reduce__`` with the arguments that it would be made with."""
 
     def __reduce__(self) -> Any:
-        return type(self), vars(self)["arguments"]
+        return vars(self).get("made_by", type(self)), vars(self)["arguments"]
 
 
 class _Sparse(StandIn):
@@ -77,6 +77,11 @@ def _base(key: str) -> type:
 
 
 _DISTANCES: Final = ("Distance", "Distance32", "Distance64")
+
+
+def is_called(stand_in: StandIn) -> bool:
+    """Say whether a stand-in is of a compiled class: known by arguments and state."""
+    return isinstance(stand_in, _Stateful | _Called)
 
 
 class Cast:

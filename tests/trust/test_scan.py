@@ -1,0 +1,226 @@
+"""A scan says what a file is and what it would run, at which byte, and runs nothing."""
+
+import bz2
+import gzip
+import io
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import holdfast
+from holdfast.errors import HoldfastError, UsageError
+
+X = np.random.default_rng(0).normal(size=(40, 3))
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch canary",)
+
+
+def model():
+    return LogisticRegression().fit(X, X[:, 0] > 0)
+
+
+def zipped(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("__", "/").replace("_DOT_", "."), data)
+    return buffer.getvalue()
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npz():
+    buffer = io.BytesIO()
+    np.savez(buffer, a=X, b=np.arange(3))
+    return buffer.getvalue()
+
+
+def joblibbed(compress):
+    buffer = io.BytesIO()
+    joblib.dump(model(), buffer, compress=compress)
+    return buffer.getvalue()
+
+
+def safetensors():
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+def tarred(data, **more):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo(more.pop("name", "inner.pkl"))
+        info.size = len(data)
+        for key, value in more.items():
+            setattr(info, key, value)
+        archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+EVIL = pickle.dumps(Evil())
+KERAS = {"class_name": "Sequential", "module": "keras", "config": {"layers": []}}
+SAMPLES = {
+    "pickle": (lambda: pickle.dumps({"a": X}), "pickle", "data"),
+    "estimator": (lambda: pickle.dumps(model()), "pickle", "data"),
+    "evil": (lambda: EVIL, "pickle", "unsafe"),
+    "evil of protocol 0": (lambda: pickle.dumps(Evil(), 0), "pickle", "unsafe"),
+    "joblib": (lambda: joblibbed(0), "joblib", "data"),
+    "joblib compressed": (lambda: joblibbed(3), "joblib", "data"),
+    "evil gzip": (lambda: gzip.compress(EVIL), "pickle", "unsafe"),
+    "evil bzip2": (lambda: bz2.compress(EVIL), "pickle", "unsafe"),
+    "npy": (lambda: npy(X), "npy", "data"),
+    "npy of objects": (lambda: npy(np.array([Evil()], dtype=object)), "npy", "unsafe"),
+    "npz": (npz, "npz", "data"),
+    "safetensors": (safetensors, "safetensors", "data"),
+    "zip with a pickle": (lambda: zipped(a_DOT_bin=EVIL), "zip", "unsafe"),
+    "zip in zip": (lambda: zipped(a=zipped(b=zipped(c=EVIL))), "zip", "unsafe"),
+    "tar with a pickle": (lambda: tarred(EVIL), "tar", "unsafe"),
+    "tar that climbs": (lambda: tarred(b"x", name="../x"), "tar", "unsafe"),
+    "tar with a device": (lambda: tarred(b"", type=tarfile.CHRTYPE), "tar", "unsafe"),
+    "keras": (
+        lambda: zipped(
+            config_DOT_json=json.dumps(KERAS),
+            metadata_DOT_json='{"keras_version": "3.9.0"}',
+            **{"model.weights.h5": b""},
+        ),
+        "keras",
+        None,
+    ),
+    "keras with code": (
+        lambda: zipped(
+            config_DOT_json=json.dumps({"class_name": "Lambda", "module": "keras.layers"}),
+            metadata_DOT_json="{}",
+            **{"model.weights.h5": b""},
+        ),
+        "keras",
+        "unsafe",
+    ),
+    "keras with a foreign module": (
+        lambda: zipped(
+            config_DOT_json=json.dumps({"class_name": "system", "module": "os"}),
+            metadata_DOT_json="{}",
+            **{"model.weights.h5": b""},
+        ),
+        "keras",
+        "unsafe",
+    ),
+    "pickle before a zip": (lambda: EVIL + npz(), "pickle", "unsafe"),
+    "second pickle after the first": (lambda: pickle.dumps(1) + EVIL, "pickle", "unsafe"),
+    "hdf5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "hdf5", None),
+    "7z": (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(100), "7z", None),
+    "text": (lambda: b"hello there, this is no model\n", "unknown", None),
+    "empty": (lambda: b"", "unknown", None),
+    "lightgbm": (lambda: b"tree\nversion=v4\n", "lightgbm", None),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_kind_is_told_by_its_content_and_nothing_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make, kind, verdict = SAMPLES[name]
+    path = tmp_path / "file.bin"
+    path.write_bytes(make())
+    report = holdfast.scan(path)
+    assert report.kind == kind
+    assert report.unsafe == (verdict == "unsafe")
+    if verdict == "data":
+        assert report.takes == "data"
+    assert [each.name for each in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_what_would_be_called_is_named_with_its_byte(tmp_path):
+    (tmp_path / "evil.pkl").write_bytes(EVIL)
+    (finding,) = holdfast.scan(tmp_path / "evil.pkl").findings
+    assert finding.what == "would call posix.system"
+    assert EVIL[finding.position : finding.position + 1] == pickle.REDUCE
+
+
+def test_the_writer_and_its_release_are_told(tmp_path):
+    import sklearn
+
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(model()))
+    report = holdfast.scan(tmp_path / "m.pkl")
+    assert (report.framework, report.written_by) == ("scikit-learn", sklearn.__version__)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_cut_or_damaged_files_give_a_report(name, tmp_path):
+    data = bytearray(SAMPLES[name][0]())
+    path = tmp_path / "file.bin"
+    for end in range(0, len(data), max(1, len(data) // 25)):
+        path.write_bytes(data[:end])
+        holdfast.scan(path)
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, max(len(data), 1), 40).tolist() if data else ():
+        kept, data[place] = data[place], int(rng.integers(256))
+        path.write_bytes(data)
+        holdfast.scan(path)
+        data[place] = kept
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(700):
+            file.write(bytes(1 << 20))
+    report = holdfast.scan(path)
+    assert report.size < 8 << 20
+
+
+def test_a_folder_lists_its_files_and_follows_no_link(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "a.pkl").write_bytes(EVIL)
+    (folder / "b.npz").write_bytes(npz())
+    (folder / "out").symlink_to("/etc/passwd")
+    report = holdfast.scan(folder)
+    assert [member.path for member in report.members] == ["a.pkl", "b.npz"]
+    assert report.unsafe
+    assert any("link" in finding.what for finding in report.findings)
+
+
+def test_a_folder_with_code_of_its_own_is_named(tmp_path):
+    config = {"model_type": "bert", "auto_map": {"AutoModel": "modeling.Net"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    (tmp_path / "modeling.py").write_text("import os", "utf-8")
+    report = holdfast.scan(tmp_path)
+    assert report.kind == "huggingface"
+    assert len([f for f in report.findings if f.severity == "unsafe"]) == 2
+
+
+def test_a_path_that_is_none_is_refused(tmp_path):
+    with pytest.raises(UsageError):
+        holdfast.scan(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HoldfastError):
+        holdfast.scan(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(("name", "code"), [("evil", 6), ("npz", 0), ("text", 0)])
+def test_the_command_tells_by_its_exit_status(name, code, tmp_path, capsys):
+    from holdfast.cli.main import main
+
+    path = tmp_path / "file.bin"
+    path.write_bytes(SAMPLES[name][0]())
+    for more in ([], ["--json"], ["-q"]):
+        with pytest.raises(SystemExit) as done:
+            main(["scan", str(path), *more])
+        assert done.value.code == code
+        told = capsys.readouterr()
+        assert ("Nothing was run" in told.err) == (code == 6)
+        if more == ["--json"]:
+            assert json.loads(told.out)["reports"][0]["kind"] == SAMPLES[name][1]
