@@ -44,15 +44,9 @@ __all__ = [
 # Adapter to the packages one of which its models come from, asked in this order: what builds on
 # another framework comes before it. "python" takes whatever the codec can keep, so it is last.
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
-    "sentence_transformers": ("sentence_transformers",),
-    "transformers": ("transformers", "peft"),
-    "keras": ("keras",),
-    "tensorflow": ("tensorflow",),
     "torch": ("torch",),
-    "jax": ("jax",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
-    "catboost": ("catboost",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx",),
     "python": (),

@@ -142,7 +142,6 @@ def _is_onnx(head: bytes) -> bool:
 def _unsafe(path: Path, what: str) -> UnsafeContent:
     return UnsafeContent(
         f"UNSAFE  {path} is {what}. Nothing was run.",
-        hint="python -m pickletools " + str(path) + "  # to read it; then save the live object "
-        "with holdfast.save(model, name)",
+        hint=f"hold scan {path}  # what is in it; then: hold convert {path} --name NAME",
         ref=str(path),
     )
