@@ -52,8 +52,8 @@ def test_unsafe_content(store, tmp_path):
     assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr == (
         "UNSAFE  old_model.pkl is a pickle, would import posix.system (byte 28). Nothing was run.\n"
-        "Try: hold scan old_model.pkl  # what is in it; then: hold convert old_model.pkl --name NAME"
-        "holdfast.save(model, name)\n"
+        "Try: hold scan old_model.pkl  # what is in it; then: "
+        "hold convert old_model.pkl --name NAME\n"
     )
     assert not (tmp_path / "pwned").exists()
 
