@@ -166,7 +166,8 @@ def test_fitted_attributes_survive_with_their_types(keep, assert_same_graph):
     for name, step in model.named_steps.items():
         assert vars(step).keys() == vars(keep(model).named_steps[name]).keys()
     encoder = OrdinalEncoder().fit(frame[["city"]])
-    assert_same_graph(vars(encoder), vars(keep(encoder)))
+    again = keep(encoder)
+    assert_same_graph(*(dict(sorted(vars(each).items())) for each in (encoder, again)))
     labels = LabelEncoder().fit(["b", "a", "b"])
     assert keep(labels).transform(["a", "b"]).tolist() == [0, 1]
 
