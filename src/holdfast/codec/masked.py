@@ -39,7 +39,7 @@ def _build_masked(fields: Mapping[str, Any]) -> Any:
     ):
         raise Corrupt("the mask of a masked array does not fit its values")
     if fill is not None and (
-        type(fill) is not np.ndarray or fill.shape != () or fill.dtype != data.dtype
+        type(fill) is not np.ndarray or fill.shape != () or not _fits(fill.dtype, data.dtype)
     ):
         raise Corrupt("the fill value of a masked array does not fit its values")
     array: Any = np.ma.MaskedArray(
@@ -47,6 +47,11 @@ def _build_masked(fields: Mapping[str, Any]) -> Any:
     )
     array._fill_value = fill  # noqa: SLF001 - as numpy's own __setstate__ does
     return array
+
+
+def _fits(fill: np.dtype[Any], data: np.dtype[Any]) -> bool:
+    """Say whether a fill value is of the data's dtype; for objects numpy's usual one is a text."""
+    return fill == data or (data == np.dtype(object) and fill.kind == "U")
 
 
 def _build_matrix(fields: Mapping[str, Any]) -> Any:

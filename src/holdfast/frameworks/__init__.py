@@ -45,6 +45,7 @@ __all__ = [
 # another framework comes before it. "python" takes whatever the codec can keep, so it is last.
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "torch": ("torch",),
+    "jax": ("jax",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
     "sklearn": ("sklearn",),
