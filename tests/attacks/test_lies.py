@@ -364,7 +364,7 @@ def test_structures_that_contradict_themselves(store, change):
 def test_an_unknown_framework(store):
     docs = documents(store)
     docs.content["framework"] = "../../evil"
-    refused(store, docs, kind=EnvironmentMismatch)
+    refused(store, docs, kind=EnvironmentMismatch, ways=["load", "load unverified"])
 
 
 # Manifests.
