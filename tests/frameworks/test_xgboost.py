@@ -12,7 +12,8 @@ xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed")
 import holdfast  # noqa: E402
 from holdfast.errors import Corrupt, HoldfastError, Unsupported  # noqa: E402
 from holdfast.frameworks import xgboost as adapter  # noqa: E402
-from holdfast.frameworks.xgboost.judge import judge  # noqa: E402
+from holdfast.frameworks.xgboost.judge import judge_json, judge_ubj  # noqa: E402
+from holdfast.frameworks.xgboost.stamps import Stamps  # noqa: E402
 from holdfast.frameworks.xgboost.ubj import read_ubj  # noqa: E402
 from holdfast.testing.adapters import AdapterConformance  # noqa: E402
 
@@ -46,7 +47,11 @@ MODELS = {
     ),
     "categories": lambda: (
         xgboost.XGBClassifier(
-            n_estimators=5, enable_categorical=True, max_cat_to_onehot=1, max_depth=3
+            n_estimators=5,
+            enable_categorical=True,
+            max_cat_to_onehot=1,
+            max_depth=3,
+            tree_method="hist",
         ).fit(frame(), (frame()["c"] == "y").astype(int)),
         frame(),
     ),
@@ -213,8 +218,8 @@ def test_every_model_is_judged_sound_both_ways():
     for make in MODELS.values():
         model, _ = make()
         booster = model if isinstance(model, xgboost.Booster) else model.get_booster()
-        judge(read_ubj(booster.save_raw("ubj")))
-        judge(json.loads(booster.save_raw("json")))
+        judge_ubj(booster.save_raw("ubj"))
+        judge_json(booster.save_raw("json"))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ def test_what_compiled_code_would_follow_is_refused(change):
     doc = document()
     change(doc)
     with pytest.raises(Corrupt):
-        judge(doc)
+        judge_json(json.dumps(doc).encode())
 
 
 def test_every_truncation_is_refused():
@@ -263,7 +268,7 @@ def test_every_flipped_byte_gives_a_document_or_a_refusal():
     for place in rng.integers(0, len(data), 3000).tolist():
         kept, data[place] = data[place], int(rng.integers(256))
         with contextlib.suppress(HoldfastError):
-            judge(read_ubj(bytes(data)))
+            judge_ubj(bytes(data))
         data[place] = kept
 
 

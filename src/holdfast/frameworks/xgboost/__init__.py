@@ -6,7 +6,6 @@ wrappers of scikit-learn's kind it keeps nothing, so their attributes are kept b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,11 +17,9 @@ import numpy as np
 
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
-from holdfast.codec.tensors import FileData
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
-from holdfast.frameworks.xgboost.judge import judge
-from holdfast.frameworks.xgboost.ubj import read_ubj
+from holdfast.frameworks.xgboost import boosters
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -51,6 +48,7 @@ _WRAPPERS: Final = (
 )
 _METHODS: Final = ("predict_proba", "predict")
 _MOST_JSON: Final = 1 << 30
+_MOST_JOBS: Final = 1024
 
 
 def _locate(name: str) -> type:
@@ -59,38 +57,9 @@ def _locate(name: str) -> type:
     return kind
 
 
-def _encode_booster(booster: Any) -> Mapping[str, Any]:
-    """Return the native form; a handle that was never trained or loaded has none."""
-    try:
-        data = bytes(booster.save_raw("ubj"))
-    except ValueError as error:  # XGBoostError
-        raise Unsupported(
-            f"the booster cannot write itself: {error!s:.120}",
-            hint="holdfast.save(booster after training, name)",
-        ) from error
-    return {"model": FileData(".ubj", data)}
-
-
-def _build_booster(fields: Mapping[str, Any]) -> Any:
-    data = fields["model"]
-    judge(read_ubj(data))
-    return _native(bytearray(data))
-
-
-def _native(data: bytearray) -> Any:
-    """Let XGBoost read judged bytes.
-
-    Raises:
-        Corrupt: It refuses them all the same.
-    """
-    xgboost = import_extra("xgboost", needed_for="loading an XGBoost model")
-    booster = xgboost.Booster()
-    try:
-        booster.load_model(data)
-    except xgboost.core.XGBoostError as error:
-        told = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
-        raise Corrupt(f"XGBoost refuses the model: {told:.160}") from error
-    return booster
+def _early_stopping() -> type:
+    kind: type = import_extra("xgboost.callback", needed_for="an EarlyStopping").EarlyStopping
+    return kind
 
 
 def _encode_wrapper(wrapper: Any) -> Mapping[str, Any]:
@@ -109,8 +78,23 @@ def _is_code(value: Any) -> bool:
     return type(value).__name__ in ("function", "builtin_function_or_method", "method", "partial")
 
 
-def _booster_state(booster: Any) -> Mapping[str, Any]:
-    return {"raw": bytes(booster.save_raw("ubj"))}
+def _build_wrapper(name: str, fields: Mapping[str, Any]) -> Any:
+    """Build a wrapper of attributes that compiled code takes at their word.
+
+    Raises:
+        Corrupt: It wraps something else than a booster, or asks for too many threads.
+    """
+    kind: Any = _locate(name)
+    if "_Booster" in fields and type(fields["_Booster"]) is not _locate("Booster"):
+        raise Corrupt(f"an {name} wraps something else than a booster")
+    for key in ("n_jobs", "nthread"):
+        jobs = fields.get(key)
+        whole = isinstance(jobs, int | np.integer)
+        if jobs is not None and not (whole and abs(int(jobs)) <= _MOST_JOBS):
+            raise Corrupt(f"an {name} asks for an impossible number of threads")
+    wrapper = kind.__new__(kind)
+    vars(wrapper).update(fields)
+    return wrapper
 
 
 TYPES: Final = (
@@ -118,12 +102,11 @@ TYPES: Final = (
         id="xgboost.Booster",
         locate=partial(_locate, "Booster"),
         classes=("xgboost.core:Booster",),
-        encode=_encode_booster,
-        build=_build_booster,
-        fields=frozenset({"model"}),
-        required=frozenset({"model"}),
-        state=_booster_state,
-        derived=frozenset({"handle"}),
+        encode=boosters.encode,
+        build=boosters.build,
+        fields=frozenset({"model", "config", "attributes"}),
+        required=frozenset({"model", "config"}),
+        state=boosters.state,
     ),
     *(
         TypeSpec(
@@ -131,9 +114,17 @@ TYPES: Final = (
             locate=partial(_locate, name),
             classes=(f"xgboost.sklearn:{name}",),
             encode=_encode_wrapper,
+            build=partial(_build_wrapper, name),
             attributes=True,
         )
         for name in _WRAPPERS
+    ),
+    TypeSpec(
+        id="xgboost.EarlyStopping",
+        locate=_early_stopping,
+        classes=("xgboost.callback:EarlyStopping",),
+        encode=vars,
+        attributes=True,
     ),
 )
 
@@ -211,9 +202,12 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
     if type(model).__name__ != "Booster":
         return getattr(model, method)(inputs)
     xgboost = import_module("xgboost")
-    names = None if hasattr(inputs, "columns") else model.feature_names
+    named = hasattr(inputs, "columns")
     rows = xgboost.DMatrix(
-        inputs, feature_names=names, enable_categorical="c" in (model.feature_types or ())
+        inputs,
+        feature_names=None if named else model.feature_names,
+        feature_types=None if named else model.feature_types,
+        enable_categorical="c" in (model.feature_types or ()),
     )
     return model.predict(rows)
 
@@ -244,22 +238,13 @@ def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contra
 
 
 def _read_ubj_file(path: Path) -> Any:
-    data = path.read_bytes()
-    judge(read_ubj(data))
-    return _native(bytearray(data))
+    return boosters.from_ubj(path.read_bytes())
 
 
 def _read_json_file(path: Path) -> Any:
     if path.stat().st_size > _MOST_JSON:
         raise Corrupt(f"{path} is larger than {_MOST_JSON} bytes", ref=str(path))
-    data = path.read_bytes()
-    try:
-        judge(json.loads(data))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, Corrupt):
-            raise
-        raise Corrupt(f"{path} is not JSON: {error!s:.100}", ref=str(path)) from error
-    return _native(bytearray(data))
+    return boosters.from_json(path.read_bytes())
 
 
 def _refuse_binary(path: Path) -> Any:

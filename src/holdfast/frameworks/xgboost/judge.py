@@ -1,45 +1,83 @@
 """Judging an XGBoost model before its native reader sees it.
 
-The native predictor follows child indices, feature indices and category segments without looking.
-Source of the schema: ``doc/model.schema`` and ``src/tree/tree_model.cc`` in XGBoost.
+The native reader and predictor follow sizes, child and feature indices and category segments
+without looking. Source of the schema: ``doc/model.schema``, ``src/learner.cc``, ``src/gbm`` and
+``src/data/cat_container.cc`` in XGBoost.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 
 from holdfast.errors import Corrupt
-from holdfast.frameworks.xgboost.ubj import Numbers
+from holdfast.frameworks.xgboost.trees import Forest, gathered, judge_trees, read_trees, whole
+from holdfast.frameworks.xgboost.ubj import Numbers, read_ubj
 
-__all__ = ["judge"]
+__all__ = ["judge_json", "judge_objective", "judge_ubj", "unique"]
 
-_MOST_FEATURES: Final = 10_000_000
-_MOST_GROUPS: Final = 100_000
-_MOST_TREES: Final = 10_000_000
-_CATEGORICAL: Final = 1
-# Columns of a tree with one entry a node; the second are missing in models of some releases.
-_COLUMNS: Final = (
-    "left_children", "right_children", "parents", "split_indices", "split_conditions",
-    "default_left",
-)  # fmt: skip
-_STATISTICS: Final = ("loss_changes", "sum_hessian")
+# A row is spread over all features, for every thread and 64 rows at a time.
+_MOST_FEATURES: Final = 1 << 24
+_MOST_GROUPS: Final = 1 << 16
+_MOST_TREES: Final = 1 << 24
+# Numbers and lists of them as parameters are written; what parses a list looks at neither end.
+_LIST: Final = re.compile(r"[\[(]?[-+0-9.eEinfaN, ]*[0-9fN][-+0-9.eEinfaN, ]*[\])]?")
+_WORD: Final = re.compile(r"[-+:._@A-Za-z0-9]{1,200}")
 
 
-def judge(document: Any) -> None:
-    """Check sizes and every index that compiled code follows.
+def judge_ubj(data: bytes | memoryview) -> dict[str, Any]:
+    """Read a model's UBJSON and check sizes and every index that compiled code follows.
 
-    Args:
-        document: The model as ``read_ubj`` or a JSON reader gives it.
+    Returns:
+        The document; its trees are a ``Forest``.
 
     Raises:
         Corrupt: Something is missing, of the wrong size, or points outside.
     """
-    try:
+    with _malformed():
+        document: dict[str, Any] = read_ubj(data, {"trees": read_trees})
         _judge_learner(document["learner"], document["version"])
+    return document
+
+
+def judge_json(data: bytes) -> bytes:
+    """Check a model in JSON in the same way.
+
+    Returns:
+        The model written anew, so that the native reader meets no more than was looked at.
+
+    Raises:
+        Corrupt: It is no JSON, or see ``judge_ubj``.
+    """
+    try:
+        document = json.loads(data, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, Corrupt):
+            raise
+        raise Corrupt(f"the XGBoost model is not JSON: {error!s:.100}") from error
+    with _malformed():
+        _judge_learner(document["learner"], document["version"])
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a table of a JSON object, in which no key may be twice; raises ``Corrupt``."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise Corrupt("the JSON has a key twice")
+    return table
+
+
+@contextmanager
+def _malformed() -> Iterator[None]:
+    """Say of what is missing or of another type that the model is malformed."""
+    try:
+        yield
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, Corrupt):
             raise
@@ -50,121 +88,90 @@ def _judge_learner(learner: Mapping[str, Any], version: Any) -> None:
     if len(_ints(version)) != 3:
         raise Corrupt("the XGBoost model has no version")
     params = learner["learner_model_param"]
-    features = _count(params["num_feature"], _MOST_FEATURES)
-    classes = _count(params.get("num_class", "0"), _MOST_GROUPS)
-    targets = _count(params.get("num_target", "1"), _MOST_GROUPS)
+    features = whole(params["num_feature"], 0, _MOST_FEATURES)
+    classes = whole(params.get("num_class", "0"), 0, _MOST_GROUPS)
+    targets = whole(params.get("num_target", "1"), 1, _MOST_GROUPS)
+    _require_texts(params.values(), _LIST)
     for name in ("feature_names", "feature_types"):
         words = learner.get(name, [])
         if not isinstance(words, list) or len(words) not in (0, features):
             raise Corrupt(f"the XGBoost model has {features} features and another number of names")
-        if not all(isinstance(word, str) for word in words):
+        if not all(isinstance(word, str) and "\0" not in word for word in words):
             raise Corrupt(f"{name} of the XGBoost model are not texts")
+    if not all(isinstance(value, str) for value in learner["attributes"].values()):
+        raise Corrupt("an attribute of the XGBoost model is not a text")
+    judge_objective(learner["objective"], classes)
     _judge_booster(learner["gradient_booster"], features, max(classes, targets, 1))
+
+
+def judge_objective(objective: Mapping[str, Any], classes: int) -> None:
+    """Require that answers are cut into as many numbers as there are classes.
+
+    Raises:
+        Corrupt: They are not, or a parameter is none.
+    """
+    name = objective["name"]
+    for key, value in objective.items():
+        if isinstance(value, dict):
+            _require_texts(value.values(), _LIST, _WORD)
+        elif key == "name":
+            _require_texts([value], _WORD)
+        elif len(_floats(value)) > _MOST_GROUPS:  # of LambdaMART: a bias for each place
+            raise Corrupt("the objective of the XGBoost model has too many numbers")
+    if name.startswith("multi:"):
+        told = objective["softmax_multiclass_param"]["num_class"]
+        if whole(told, 1, _MOST_GROUPS) != classes:
+            raise Corrupt("the objective of the XGBoost model has another number of classes")
+
+
+def _require_texts(values: Any, *patterns: re.Pattern[str]) -> None:
+    for value in values:
+        if not isinstance(value, str) or not any(p.fullmatch(value) for p in patterns):
+            raise Corrupt(f"the XGBoost model has the impossible parameter {value!r:.40}")
 
 
 def _judge_booster(booster: Mapping[str, Any], features: int, groups: int) -> None:
     name = booster["name"]
     if name == "gblinear":
         weights = _floats(booster["model"]["weights"])
-        if len(weights) != (features + 1) * groups:
+        if len(weights) not in (0, (features + 1) * groups):
             raise Corrupt("the linear XGBoost model has another number of weights than features")
     elif name == "dart":
-        _judge_booster(booster["gbtree"], features, groups)
-        trees = len(booster["gbtree"]["model"]["trees"])
-        if len(_floats(booster["weight_drop"])) != trees:
+        inner = booster["gbtree"]
+        if inner["name"] != "gbtree":
+            raise Corrupt("the XGBoost model drops something else than trees")
+        forest = _judge_model(inner["model"], features, groups)
+        if len(_floats(booster["weight_drop"])) != len(forest):
             raise Corrupt("the XGBoost model has another number of dropped weights than trees")
+        if forest.vectors:
+            raise Corrupt("the XGBoost model drops trees with several values in a leaf")
     elif name == "gbtree":
-        _judge_trees(booster["model"], features, groups)
+        _judge_model(booster["model"], features, groups)
     else:
         raise Corrupt(f"the XGBoost model has the unknown booster {name!r:.40}")
 
 
-def _judge_trees(model: Mapping[str, Any], features: int, groups: int) -> None:
-    trees = model["trees"]
-    info = _ints(model["tree_info"])
-    if _count(model["gbtree_model_param"]["num_trees"], _MOST_TREES) != len(trees):
+def _judge_model(model: Mapping[str, Any], features: int, groups: int) -> Forest:
+    forest = model["trees"]
+    if not isinstance(forest, Forest):
+        forest = gathered(forest)
+    count, params = len(forest), model["gbtree_model_param"]
+    if whole(params["num_trees"], 0, _MOST_TREES) != count:
         raise Corrupt("the XGBoost model announces another number of trees")
-    if len(info) != len(trees) or _outside(info, 0, groups):
+    info = _ints(model["tree_info"])
+    if len(info) != count or _outside(info, 0, groups) or (forest.vectors and info.any()):
         raise Corrupt("the trees of the XGBoost model belong to groups that do not exist")
     if "iteration_indptr" in model:
         rounds = _ints(model["iteration_indptr"])
-        if len(rounds) and (
-            rounds[0] != 0 or rounds[-1] != len(trees) or (np.diff(rounds) < 0).any()
-        ):
+        if not len(rounds) or rounds[0] != 0 or rounds[-1] != count or (np.diff(rounds) < 0).any():
             raise Corrupt("the rounds of the XGBoost model do not cover its trees")
-    if trees:
-        _judge_nodes(trees, features)
+    else:  # then they follow from the sizes, as before 2.0
+        each = whole(params.get("num_parallel_tree", "1"), 1, _MOST_TREES)
+        if count and count % ((int(info.max()) + 1) * each):
+            raise Corrupt("the rounds of the XGBoost model do not cover its trees")
+    judge_trees(forest, features, groups)
     _judge_encoder(model.get("cats"), features)
-
-
-def _judge_nodes(trees: Sequence[Mapping[str, Any]], features: int) -> None:
-    """Look at the nodes of all trees at once."""
-    sizes = np.array([_count(tree["tree_param"]["num_nodes"], 2**31) for tree in trees])
-    if _outside(sizes, 1, 2**31):
-        raise Corrupt("a tree of the XGBoost model has no nodes")
-    widths = np.array([_count(t["tree_param"].get("size_leaf_vector", "1"), 10**6) for t in trees])
-    columns = {name: _column(trees, name, sizes) for name in _COLUMNS}
-    for name in _STATISTICS:
-        if any(name in tree for tree in trees):
-            _column(trees, name, sizes)
-    _judge_children(columns, sizes, widths, features)
-    for tree, size, width in zip(trees, sizes.tolist(), widths.tolist(), strict=True):
-        _judge_leaves(tree, size, width)
-    if any(len(_raw(tree.get("categories_nodes", []))) for tree in trees):
-        for tree in trees:
-            _judge_categories(tree)
-    elif any(_ints(tree.get("split_type", [])).any() for tree in trees):
-        raise Corrupt("a node of the XGBoost model splits by categories that it lacks")
-
-
-def _judge_children(columns: Mapping[str, Any], sizes: Any, widths: Any, features: int) -> None:
-    """Look at the shape of all trees at once: every node but a root is the child of one."""
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    counts = np.repeat(sizes, sizes)
-    left, right = _whole(columns["left_children"]), _whole(columns["right_children"])
-    inner = left != -1
-    bad_left = (left < -1) | (left >= counts)
-    vector = np.repeat(widths > 1, sizes)  # there a leaf's right child is its place in a table
-    bad_right = (right < -1) | ((right >= counts) & ~(vector & ~inner)) | (inner & (right < 0))
-    if bad_left.any() or bad_right.any():
-        raise Corrupt("a node of the XGBoost model has a child outside its tree")
-    children = np.concatenate([(starts + left)[inner], (starts + right)[inner]])
-    met = np.bincount(children, minlength=len(left))
-    if (met > 1).any() or met[np.cumsum(sizes) - sizes].any():
-        raise Corrupt("the nodes of the XGBoost model do not form trees")
-    if _outside(_whole(columns["split_indices"])[inner], 0, features):
-        raise Corrupt("a node of the XGBoost model asks for a feature that does not exist")
-
-
-def _judge_leaves(tree: Mapping[str, Any], size: int, width: int) -> None:
-    weights = len(_raw(tree["base_weights"]))
-    if width <= 1:
-        if weights != size:
-            raise Corrupt("a tree of the XGBoost model has another number of weights than nodes")
-        return
-    left, right = _ints(tree["left_children"]), _ints(tree["right_children"])
-    leaves = right[left == -1]
-    table = len(_raw(tree["leaf_weights"])) if "leaf_weights" in tree else size * width
-    if weights % width or _outside(leaves, -1, max(table // width, 1)):
-        raise Corrupt("a leaf of the XGBoost model points outside its weights")
-    if "leaf_weights" not in tree and weights != size * width:
-        raise Corrupt("a tree of the XGBoost model has another number of weights than nodes")
-
-
-def _judge_categories(tree: Mapping[str, Any]) -> None:
-    nodes, starts = _ints(tree["categories_nodes"]), _ints(tree["categories_segments"])
-    sizes, members = _ints(tree["categories_sizes"]), _ints(tree["categories"])
-    kinds = _ints(tree["split_type"])
-    same = len(nodes) == len(starts) == len(sizes)
-    if not same or _outside(nodes, 0, len(kinds)) or (np.diff(nodes) <= 0).any():
-        raise Corrupt("the categories of the XGBoost model belong to no node")
-    ends = np.cumsum(sizes)
-    if _outside(sizes, 0, len(members) + 1) or (starts != ends - sizes).any():
-        raise Corrupt("the categories of the XGBoost model are cut wrongly")
-    if (ends[-1] if len(ends) else 0) != len(members) or _outside(members, 0, 1 << 24):
-        raise Corrupt("the XGBoost model has impossible categories")
-    if not np.isin(np.flatnonzero(kinds == _CATEGORICAL), nodes).all() or _outside(kinds, 0, 2):
-        raise Corrupt("a node of the XGBoost model splits by categories that it lacks")
+    return forest
 
 
 def _judge_encoder(cats: Any, features: int) -> None:
@@ -172,38 +179,32 @@ def _judge_encoder(cats: Any, features: int) -> None:
     if cats is None:
         return
     segments, order = _ints(cats["feature_segments"]), _ints(cats["sorted_idx"])
-    total = int(segments[-1]) if len(segments) else 0
-    if len(segments) not in (0, features + 1) or (np.diff(segments) < 0).any():
+    columns = cats["enc"]
+    if not isinstance(columns, list) or len(columns) not in (0, features):
         raise Corrupt("the XGBoost model codes features that do not exist")
-    if (len(segments) and segments[0] != 0) or len(order) != total or _outside(order, 0, total):
-        raise Corrupt("the XGBoost model has an impossible order of categories")
-    seen = 0
-    for place, part in enumerate(cats["enc"]):
-        values = len(_raw(part["values"]))
-        offsets = _ints(part["offsets"]) if "offsets" in part else None
-        count = values
-        if offsets is not None:  # texts: their bytes one after the other
-            count = max(len(offsets) - 1, 0)
-            if len(offsets) and (
-                offsets[0] != 0 or offsets[-1] != values or (np.diff(offsets) < 0).any()
-            ):
-                raise Corrupt("the XGBoost model has category names that are cut wrongly")
-        if place + 1 >= len(segments) or segments[place + 1] - segments[place] != count:
-            raise Corrupt("the XGBoost model has another number of categories than it says")
-        seen += count
-    if seen != total:
+    counts = [_judged_names(column) for column in columns]
+    edges = np.cumsum([0, *counts])
+    if (len(segments) or columns) and not np.array_equal(segments, edges):
         raise Corrupt("the XGBoost model has another number of categories than it says")
+    if len(order) != edges[-1]:
+        raise Corrupt("the XGBoost model has an impossible order of categories")
+    for begin, end in zip(edges.tolist(), edges[1:].tolist(), strict=False):
+        part = order[begin:end]
+        if _outside(part, 0, end - begin) or len(np.unique(part)) != len(part):
+            raise Corrupt("the XGBoost model has an impossible order of categories")
 
 
-def _column(trees: Sequence[Mapping[str, Any]], name: str, sizes: Any) -> Any:
-    """Return one column of all trees, which must have an entry for every node."""
-    parts = [_raw(tree[name]) for tree in trees]
-    if [len(part) for part in parts] != sizes.tolist():
-        raise Corrupt(f"{name} of a tree of the XGBoost model has another length than its nodes")
-    first = trees[0][name]
-    if isinstance(first, Numbers) and all(tree[name].dtype == first.dtype for tree in trees):
-        return np.frombuffer(b"".join([tree[name].data for tree in trees]), first.dtype)
-    return np.concatenate([np.asarray(part) for part in parts])
+def _judged_names(column: Mapping[str, Any]) -> int:
+    """Return how many categories a feature has; texts are kept one after the other."""
+    values = _ints(column["values"])
+    if "offsets" not in column:
+        return len(values)
+    offsets = _ints(column["offsets"])
+    if not len(offsets):
+        return 0
+    if offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
+        raise Corrupt("the XGBoost model has category names that are cut wrongly")
+    return len(offsets) - 1
 
 
 def _raw(value: Any) -> Any:
@@ -215,29 +216,21 @@ def _raw(value: Any) -> Any:
 
 
 def _ints(value: Any) -> Any:
-    array = np.asarray(_raw(value))
-    return _whole(array) if array.size else np.zeros(0, np.int64)
-
-
-def _whole(array: Any) -> Any:
-    if array.dtype.kind not in "iub" or array.ndim != 1:
+    raw = _raw(value)
+    if isinstance(raw, list) and not {*map(type, raw)} <= {int}:
+        raise Corrupt("the XGBoost model has something else where whole numbers belong")
+    array = np.asarray(raw, np.int64 if isinstance(raw, list) else None)
+    if array.dtype.kind not in "iu":
         raise Corrupt("the XGBoost model has something else where whole numbers belong")
     return array.astype(np.int64)
 
 
 def _floats(value: Any) -> Any:
-    array = np.asarray(_raw(value), dtype=np.float64)
-    if array.ndim != 1:
-        raise Corrupt("the XGBoost model has a table where a list belongs")
-    return array
+    raw = _raw(value)
+    if isinstance(raw, list) and not {*map(type, raw)} <= {int, float}:
+        raise Corrupt("the XGBoost model has something else where numbers belong")
+    return np.asarray(raw, dtype=np.float64)
 
 
 def _outside(values: Any, low: int, high: int) -> bool:
     return len(values) > 0 and bool(values.min() < low or values.max() >= high)
-
-
-def _count(text: Any, most: int) -> int:
-    number = int(text)
-    if not math.isfinite(number) or not 0 <= number <= most:
-        raise Corrupt(f"the XGBoost model has the impossible size {text!r:.40}")
-    return number

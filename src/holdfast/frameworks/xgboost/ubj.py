@@ -7,13 +7,15 @@ Sources: https://ubjson.org, and for the 64-bit lengths and typed arrays that ar
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from holdfast.errors import Corrupt
 
-__all__ = ["Numbers", "read_ubj"]
+__all__ = ["Numbers", "Reader", "Special", "read_ubj"]
 
 _DEPTH: Final = 16
 _LONGEST_TEXT: Final = 1 << 24
@@ -28,6 +30,7 @@ _NUMBERS: Final = {
     code: struct.Struct(">" + letter)
     for code, letter in zip(_DTYPES, ("f", "d", "i", "q", "h", "B", "b"), strict=True)
 }
+_BY_MARKER: Final = {ord(code): number for code, number in _NUMBERS.items()}
 _ATOMS: Final = {b"T": True, b"F": False, b"Z": None}
 
 
@@ -40,21 +43,51 @@ class Numbers(NamedTuple):
     """
 
     dtype: np.dtype[Any]
-    data: memoryview
+    data: bytes
 
     def array(self) -> np.ndarray[Any, Any]:
         """Return the numbers, one axis."""
         return np.frombuffer(self.data, self.dtype)
 
 
-class _Reader:
-    def __init__(self, data: memoryview) -> None:
+class Reader:
+    """A place in a document, from which values are read.
+
+    Attributes:
+        data: The document.
+        end: Its length.
+        place: The byte that is read next.
+        special: Keys whose values are read by a function of the caller's.
+    """
+
+    def __init__(self, data: bytes, special: Mapping[str, Special]) -> None:
         self.data = data
         self.end = len(data)
         self.place = 0
+        self.special = special
+
+    def marker(self) -> bytes:
+        """Return the next byte without reading it; nothing at the end."""
+        return self.data[self.place : self.place + 1]
+
+    def count_at(self, place: int) -> int:
+        """Return the eight bytes there as a number, -1 beyond the end."""
+        if not 0 <= place <= self.end - 8:
+            return -1
+        return int.from_bytes(self.data[place : place + 8], "big", signed=True)
+
+    def announced(self) -> int:
+        """Read the head of a list that says how long it is, and return that."""
+        head = self.data[self.place : self.place + 3]
+        length = self.count_at(self.place + 3)
+        self.place += 11
+        if head != b"[#L" or not 0 <= length <= self.end - self.place:
+            raise Corrupt(f"the UBJSON has no list of a possible length at byte {self.place - 11}")
+        return length
 
     def value(self, depth: int) -> Any:
-        code = bytes(self.data[self.place : self.place + 1])
+        """Read a value that is nested so deeply."""
+        code = self.marker()
         self.place += 1
         if code == b"[":
             return self.array(depth)
@@ -71,6 +104,7 @@ class _Reader:
         raise Corrupt(f"the UBJSON has the unknown marker {code!r} at byte {self.place - 1}")
 
     def text(self) -> str:
+        """Read a length and as many bytes of UTF-8."""
         code, length = _KEY.unpack_from(self.data, self.place)
         start = self.place + 9
         if code != b"L" or not 0 <= length <= min(_LONGEST_TEXT, self.end - start):
@@ -79,6 +113,7 @@ class _Reader:
         return str(self.data[start : self.place], "utf-8")
 
     def table(self, depth: int) -> dict[str, Any]:
+        """Read keys and values up to a brace; no key is there twice."""
         if depth > _DEPTH:
             raise Corrupt("the UBJSON is nested too deeply")
         data, found = self.data, {}
@@ -86,11 +121,13 @@ class _Reader:
             key = self.text()
             if key in found:
                 raise Corrupt(f"the UBJSON has the key {key!r:.60} twice")
-            found[key] = self.value(depth + 1)
+            special = self.special.get(key)
+            found[key] = special(self, depth + 1) if special else self.value(depth + 1)
         self.place += 1
         return found
 
     def array(self, depth: int) -> Any:
+        """Read a typed array as ``Numbers``, or a list."""
         if depth > _DEPTH:
             raise Corrupt("the UBJSON is nested too deeply")
         if self.data[self.place] != 0x24:  # $, which begins a typed array
@@ -115,20 +152,36 @@ class _Reader:
             self.place += 10
             if code != b"L" or not 0 <= length <= self.end - self.place:
                 raise Corrupt(f"the UBJSON announces an impossible count at byte {self.place}")
-            return [self.value(depth + 1) for _ in range(length)]
+            while len(found) < length:
+                number = _BY_MARKER.get(self.data[self.place])
+                if number is None:
+                    found.append(self.value(depth + 1))
+                    continue
+                found.extend(number.unpack_from(self.data, self.place + 1))
+                self.place += 1 + number.size
+            return found
         while self.data[self.place] != 0x5D:  # ]
             found.append(self.value(depth + 1))
         self.place += 1
         return found
 
 
-def read_ubj(data: bytes | memoryview) -> Any:
+Special: TypeAlias = Callable[[Reader, int], Any]
+
+
+def read_ubj(
+    data: bytes | memoryview, special: Mapping[str, Special] = MappingProxyType({})
+) -> Any:
     """Read a whole document; typed arrays are ``Numbers``.
+
+    Args:
+        data: The document.
+        special: Key to what reads its values, wherever it is met.
 
     Raises:
         Corrupt: It is damaged, ends too early or late, or is nested too deeply.
     """
-    reader = _Reader(memoryview(data))
+    reader = Reader(bytes(data), special)
     try:
         value = reader.value(0)
     except (struct.error, IndexError, UnicodeDecodeError) as error:

@@ -1,0 +1,152 @@
+"""The booster of XGBoost: native UBJSON, and beside it the settings that training would go on with.
+
+The native file keeps trees, names, types and categories of features, and attributes. Learning
+rate, depth, threads and the like are in the booster's configuration, which XGBoost itself takes
+back from the same release only (``LearnerConfiguration::LoadConfig`` in ``src/learner.cc``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from holdfast.codec.tensors import FileData
+from holdfast.errors import Corrupt, Unsupported
+from holdfast.frameworks.xgboost.judge import judge_json, judge_objective, judge_ubj, unique
+from holdfast.plugins import import_extra
+
+__all__ = ["build", "encode", "from_json", "from_ubj", "state"]
+
+_MOST_CONFIG: Final = 1 << 22
+_MOST_THREADS: Final = 1024
+_DEPTH: Final = 8
+# Parameters as the configuration spells them: words, numbers, and lists of lists of features.
+_PARAMETER: Final = re.compile(r"[-+:._@A-Za-z0-9,() \[\]]*")
+
+
+def encode(booster: Any) -> Mapping[str, Any]:
+    """Return the native form; a handle that was never trained or loaded has none.
+
+    Raises:
+        Unsupported: The booster has no model yet.
+    """
+    try:
+        data, config = bytes(booster.save_raw("ubj")), booster.save_config()
+    except ValueError as error:  # XGBoostError
+        raise Unsupported(
+            f"the booster cannot write itself: {error!s:.120}",
+            hint="holdfast.save(booster after training, name)",
+        ) from error
+    fields = {"model": FileData(".ubj", data), "config": config}
+    attributes = {name: value for name, value in vars(booster).items() if name != "handle"}
+    return {**fields, "attributes": attributes} if attributes else fields
+
+
+def state(booster: Any) -> Mapping[str, Any]:
+    """Return what two boosters must share: native bytes, settings, attributes of the object."""
+    return encode(booster)
+
+
+def build(fields: Mapping[str, Any]) -> Any:
+    """Build a booster of its judged native form.
+
+    Raises:
+        Corrupt: The native file or the settings are damaged, or contradict each other.
+    """
+    data, attributes = fields["model"], fields.get("attributes", {})
+    if type(attributes) is not dict or "handle" in attributes:
+        raise Corrupt("a booster of XGBoost has impossible attributes")
+    learner = judge_ubj(data)["learner"]
+    config = fields["config"]
+    version = _judged(config, learner)
+    booster = _native(bytearray(data))
+    if version == _installed():
+        _configure(booster, config)
+    for name in [name for name in vars(booster) if name != "handle"]:
+        delattr(booster, name)  # some releases set what the native attributes say
+    vars(booster).update(attributes)
+    return booster
+
+
+def from_ubj(data: bytes) -> Any:
+    """Read a model file in UBJSON; raises ``Corrupt``."""
+    judge_ubj(data)
+    return _native(bytearray(data))
+
+
+def from_json(data: bytes) -> Any:
+    """Read a model file in JSON; raises ``Corrupt``."""
+    return _native(bytearray(judge_json(data)))
+
+
+def _native(data: bytearray) -> Any:
+    xgboost = import_extra("xgboost", needed_for="loading an XGBoost model")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(data)
+    except xgboost.core.XGBoostError as error:
+        raise Corrupt(f"XGBoost refuses the model: {_told(error)}") from error
+    return booster
+
+
+def _configure(booster: Any, config: str) -> None:
+    xgboost = import_extra("xgboost", needed_for="loading an XGBoost model")
+    try:
+        booster.load_config(config)
+        booster.num_boosted_rounds()  # settings are looked at when they are needed first
+    except xgboost.core.XGBoostError as error:
+        raise Corrupt(f"XGBoost refuses the settings of the model: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else "no reason"
+
+
+def _installed() -> list[int]:
+    version: str = import_extra("xgboost", needed_for="loading an XGBoost model").__version__
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+def _judged(config: Any, learner: Mapping[str, Any]) -> Any:
+    """Require settings that belong to the model, and return the release that wrote them."""
+    if not isinstance(config, str) or len(config) > _MOST_CONFIG:
+        raise Corrupt("the settings of an XGBoost model are no text, or a very long one")
+    try:
+        document = json.loads(config, object_pairs_hook=unique)
+        settings = document["learner"]
+        _require_plain(settings, 0)
+        _require_few_threads(settings["generic_param"])
+        classes = int(learner["learner_model_param"].get("num_class", "0"))
+        judge_objective(settings["objective"], classes)
+        belongs = (
+            settings["learner_model_param"] == learner["learner_model_param"]
+            and settings["objective"]["name"] == learner["objective"]["name"]
+            and settings["gradient_booster"]["name"] == learner["gradient_booster"]["name"]
+        )
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, Corrupt):
+            raise
+        raise Corrupt(f"the settings of an XGBoost model are damaged: {error!r:.80}") from error
+    if not belongs:
+        raise Corrupt("the settings of an XGBoost model belong to another model")
+    return document.get("version")
+
+
+def _require_plain(value: Any, depth: int) -> None:
+    """Require tables and lists of words and numbers, nested as XGBoost nests them."""
+    if depth > _DEPTH:
+        raise Corrupt("the settings of an XGBoost model are nested too deeply")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_plain(item, depth + 1)
+    elif isinstance(value, str) and (not _PARAMETER.fullmatch(value) or "[[[" in value):
+        raise Corrupt(f"an XGBoost model has the impossible setting {value!r:.40}")
+
+
+def _require_few_threads(params: Mapping[str, str]) -> None:
+    for name in ("nthread", "n_jobs"):
+        if abs(int(params.get(name, "0"))) > _MOST_THREADS:
+            raise Corrupt("an XGBoost model asks for an impossible number of threads")
