@@ -13,7 +13,6 @@ import holdfast  # noqa: E402
 from holdfast.errors import Corrupt, HoldfastError, Unsupported  # noqa: E402
 from holdfast.frameworks import xgboost as adapter  # noqa: E402
 from holdfast.frameworks.xgboost.judge import judge_json, judge_ubj  # noqa: E402
-from holdfast.frameworks.xgboost.stamps import Stamps  # noqa: E402
 from holdfast.frameworks.xgboost.ubj import read_ubj  # noqa: E402
 from holdfast.testing.adapters import AdapterConformance  # noqa: E402
 
