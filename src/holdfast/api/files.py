@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.codec.tensors import ITEMSIZE
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
-from holdfast.frameworks.onnx import OnnxFile
+from holdfast.frameworks import onnx
 from holdfast.plugins import import_extra
 from holdfast.trust.sniff import sniff
 
@@ -35,7 +35,7 @@ def model_from_file(path: Path) -> Any:
 
     Returns:
         A dictionary of numpy arrays (of torch tensors when the file says it comes from torch,
-        or holds dtypes numpy lacks), or an ``OnnxFile``.
+        or holds dtypes numpy lacks), or an ``onnx.OnnxFile``.
 
     Raises:
         UnsafeContent: The file is a pickle or contains one; it was not opened.
@@ -48,7 +48,7 @@ def model_from_file(path: Path) -> Any:
     if kind == "npz":
         return read_npz(path)
     if kind == "onnx":
-        return OnnxFile(path.read_bytes())
+        return onnx.open_file(path)
     raise Unsupported(
         f"{path} is {kind}; this release saves safetensors, npz and ONNX files.",
         hint='python -c "import holdfast; help(holdfast.save)"  # save the live object instead',
