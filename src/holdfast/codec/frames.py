@@ -28,13 +28,25 @@ def _frame_values(frame: Any) -> dict[str, Any]:
     """Return one array where all columns are numbers of one kind, else part by part."""
     dtypes = set(frame.dtypes)
     if frame.shape[1] > 1 and len(dtypes) == 1 and _is_number(next(iter(dtypes))):
-        return {"block": frame.to_numpy()}
+        return {"block": _block(frame)}
     return {
         "columns": [
             column_parts(frame.iloc[:, position], str(name))
             for position, name in enumerate(frame.columns)
         ]
     }
+
+
+def _block(frame: Any) -> np.ndarray[Any, Any]:
+    """Return all values; that pandas lends its own as read-only says nothing of the frame."""
+    block: np.ndarray[Any, Any] = frame.to_numpy()
+    if not block.flags.writeable:
+        block = block.view()
+        try:
+            block.flags.writeable = True
+        except ValueError:  # the memory itself is read-only
+            return block.copy(order="K")
+    return block
 
 
 def _is_number(dtype: Any) -> bool:

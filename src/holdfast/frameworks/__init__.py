@@ -48,6 +48,8 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "jax": ("jax",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "statsmodels": ("statsmodels",),
+    "spacy": ("spacy",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx",),
     "python": (),
