@@ -51,7 +51,7 @@ def test_unsafe_content(store, tmp_path):
     done = hold(store, "save", "old_model.pkl", "--name", "churn")
     assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr == (
-        "UNSAFE  old_model.pkl is a pickle, would import posix.system (byte 28). Nothing was run.\n"
+        "UNSAFE  old_model.pkl is a pickle, would call posix.system (byte 46). Nothing was run.\n"
         "Try: hold scan old_model.pkl  # what is in it; then: "
         "hold convert old_model.pkl --name NAME\n"
     )

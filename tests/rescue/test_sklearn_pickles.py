@@ -90,7 +90,7 @@ def test_neither_scikit_learn_nor_joblib_is_imported_before_the_object_is_built(
 import sys
 from pathlib import Path
 from holdfast import codec, frameworks
-from holdfast.rescue import graph, pickle_files
+from holdfast.rescue import pickle_files
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("sklearn", "joblib"):
@@ -101,7 +101,7 @@ def unblocked(*args):
     del sys.meta_path[0]
     assert not {{"sklearn", "joblib"}} & sys.modules.keys()
     return decode(*args)
-graph.codec.decode = unblocked
+codec.decode = unblocked
 print(type(pickle_files.read_pickle(Path({str(path)!r}), frameworks.registry())).__name__)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -15,7 +15,8 @@ from holdfast.codec.tensors import ITEMSIZE
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
 from holdfast.frameworks import onnx
 from holdfast.plugins import import_extra
-from holdfast.trust.sniff import sniff
+from holdfast.trust.report import KINDS, Report, Severity
+from holdfast.trust.scan import scan_path
 
 __all__ = ["model_from_file"]
 
@@ -25,6 +26,7 @@ _NUMPY: Final = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
+_PICKLED: Final = frozenset({"joblib", "pickle", "torch", "torch-legacy", "torchscript"})
 _TORCH: Final = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
@@ -42,7 +44,9 @@ def model_from_file(path: Path) -> Any:
         Unsupported: It is something else.
         Corrupt: It is damaged or lies about its sizes.
     """
-    kind = sniff(path)
+    report = scan_path(path, frozenset())
+    _refuse_pickles(path, report)
+    kind = report.kind
     if kind == "safetensors":
         return read_safetensors(path)
     if kind == "npz":
@@ -50,8 +54,22 @@ def model_from_file(path: Path) -> Any:
     if kind == "onnx":
         return onnx.open_file(path)
     raise Unsupported(
-        f"{path} is {kind}; this release saves safetensors, npz and ONNX files.",
-        hint='python -c "import holdfast; help(holdfast.save)"  # save the live object instead',
+        f"{path}: {KINDS[kind]}. Only safetensors, npz and ONNX files are saved as they are.",
+        hint=f"hold convert {path} --name NAME  # or save the live object: holdfast.save(model)",
+        ref=str(path),
+    )
+
+
+def _refuse_pickles(path: Path, report: Report) -> None:
+    """Refuse what is a pickle or holds one, known data or not: saving keeps no pickles."""
+    pickled = report.kind in _PICKLED or any(m.kind in _PICKLED for m in report.members)
+    if not pickled and not report.unsafe:
+        return
+    unsafe = (f for _, f in report.all_findings() if f.severity is Severity.UNSAFE)
+    reason = next(map(str, unsafe), "which holds a pickle")
+    raise UnsafeContent(
+        f"UNSAFE  {path} is a {KINDS[report.kind]}, {reason}. Nothing was run.",
+        hint=f"hold scan {path}  # what is in it; then: hold convert {path} --name NAME",
         ref=str(path),
     )
 

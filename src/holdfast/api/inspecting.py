@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from holdfast.api.files import read_safetensors
 from holdfast.api.history import get
+from holdfast.api.scanning import scan
 from holdfast.api.store import Store
-from holdfast.trust.sniff import sniff
 
 __all__ = ["inspect"]
 
@@ -24,26 +23,16 @@ def inspect(
         store: Store or path; default: the store in force.
 
     Returns:
-        For a file ``{"kind", "path", "size"}`` and its tensors where it is safetensors; for a
+        For a file its kind, size, writer, verdict and tensors, as ``scan`` finds them; for a
         version its reference, documents and sizes.
 
     Raises:
-        UnsafeContent: The file is a pickle or holds one; it was not opened.
+        UsageError: There is no such file, or it cannot be read.
         NotFound: No such version.
     """
     path = Path(what)
     if isinstance(what, os.PathLike) or path.is_file():
-        facts: dict[str, Any] = {
-            "kind": sniff(path),
-            "path": str(path),
-            "size": path.stat().st_size,
-        }
-        if facts["kind"] == "safetensors":
-            facts["tensors"] = {
-                name: {"dtype": str(array.dtype), "shape": list(array.shape)}
-                for name, array in read_safetensors(path).items()
-            }
-        return facts
+        return _file_facts(path)
     version = get(str(what), store=store)
     record, content = version.record, version.content
     return {
@@ -71,6 +60,18 @@ def inspect(
         "source": record.source,
         "parents": list(record.parents),
         "golden": _golden_facts(record.golden),
+    }
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    report = scan(path)
+    return {
+        "kind": report.kind,
+        "path": str(path),
+        "size": report.size,
+        "writer": report.writer,
+        "verdict": report.verdict,
+        "tensors": {t.name: {"dtype": t.dtype, "shape": list(t.shape)} for t in report.tensors},
     }
 
 

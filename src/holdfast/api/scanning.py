@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast import frameworks
+from holdfast.codec.function_table import FUNCTIONS
 from holdfast.trust.report import Report
 from holdfast.trust.scan import scan_path
 
@@ -17,8 +18,8 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
     """Describe a model file, or a folder of them; nothing in it is run, imported or unpacked.
 
     Args:
-        path: A file or folder: pickles, joblib files, PyTorch checkpoints, NumPy arrays,
-            safetensors, GGUF, Keras and skops archives, archives of such. Others are named.
+        path: A file or folder, of any kind; ``holdfast.trust.report.KINDS`` names those that are
+            looked into.
         progress: Called with every file of a folder before it is looked into.
 
     Returns:
@@ -33,5 +34,6 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
 
 
 def known_names() -> frozenset[str]:
-    """Return the classes that Holdfast keeps as data, ``module:qualname``."""
-    return frozenset(frameworks.registry().by_class)
+    """Return the classes and functions that Holdfast keeps as data, ``module:qualname``."""
+    functions = (f"{module}:{name}" for module, name in FUNCTIONS.values())
+    return frozenset((*frameworks.registry().by_class, *functions))

@@ -3,121 +3,134 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from holdfast.cli.output import Out, clean, human_bytes, out_options, table
-from holdfast.errors import HoldfastError, UnsafeContent
-from holdfast.trust.report import KINDS, Report, Severity
+from holdfast.errors import HoldfastError, UnsafeContent, UsageError
+from holdfast.trust.report import KINDS, Finding, Report, Severity
 
 __all__ = ["scan"]
 
 _SHOWN: Final = 12
+_ROWS: Final = 500
+_TABLES: Final = frozenset({"folder", "huggingface", "peft", "savedmodel", "tar", "zip"})
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @out_options
 def scan(paths: tuple[Path, ...], out: Out) -> None:
-    """Say what each of PATHS is and what it would run; nothing is run.
+    """Say what each FILE or folder is and what it would run; nothing of it is run.
 
-    Exit status 6 when opening one as its writer meant would run something that is not known to be
-    data, 1 when one is damaged, else 0.
+    What it is is decided by its content. Exit status 6 when opening one as its writer meant would
+    run something that is not known to be data or reach out of the file, 2 when one cannot be
+    read, 1 when one is damaged, else 0. That nothing was found does not make a file safe.
     """
     from holdfast.api.scanning import scan as look
 
-    reports = [look(path) for path in paths]
-    lines = [line for report in reports for line in _lines(report)]
-    document = {"reports": [_document(report) for report in reports]}
+    reports: list[Report] = []
+    unreadable: list[UsageError] = []
+    for path in paths:
+        try:
+            with _progress(path, out) as tick:
+                reports.append(look(path, progress=tick))
+        except UsageError as error:
+            if len(paths) == 1:
+                raise
+            unreadable.append(error)
+    lines = [line for report in reports for line in _page(report)]
+    document = {
+        "reports": [_document(report) for report in reports],
+        "unreadable": [error.message for error in unreadable],
+    }
     flagged = [report for report in reports if report.unsafe]
-    out.data(document, lines, (report.path for report in flagged))
+    shown = clean if sys.stdout.isatty() else str
+    out.data(document, lines, (shown(report.path) for report in flagged))
     if flagged:
-        first = flagged[0]
-        place, finding = next(
-            (place, f) for place, f in first.all_findings() if f.severity is Severity.UNSAFE
-        )
-        raise UnsafeContent(
-            f"UNSAFE  {place}: {finding.what}{_at(finding.position)}. Nothing was run.",
-            hint=f"hold scan {paths[0]} --json",
-            ref=first.path,
-        )
-    broken = [
-        (place, f)
-        for report in reports
-        for place, f in report.all_findings()
-        if f.severity is Severity.BROKEN
-    ]
-    if broken:
-        place, finding = broken[0]
-        raise HoldfastError(f"{place} is damaged: {finding.what}", hint=f"ls -l {paths[0]}")
+        raise _refusal(flagged, alone=len(paths) == 1)
+    if unreadable:
+        raise unreadable[0]
+    for report in reports:
+        place, finding = _first(report, Severity.BROKEN)
+        if finding is not None:
+            raise HoldfastError(f"{place} is damaged: {finding}", hint=f"ls -l {report.path}")
+    for report in reports:
+        if report.takes == "data":
+            out.talk(f"Try: hold convert {report.path} --name NAME")
 
 
-def _lines(report: Report) -> Iterator[str]:
-    if report.kind == "folder" or (report.members and report.kind in ("zip", "tar")):
-        yield f"{clean(report.path)}  {KINDS[report.kind]}  {human_bytes(report.size)}"
-        rows = [_row(member) for member in report.members]
+def _refusal(flagged: Sequence[Report], *, alone: bool) -> UnsafeContent:
+    """Return the error that names the first unsafe thing, as the last word on stderr."""
+    first = flagged[0]
+    place, finding = _first(first, Severity.UNSAFE)
+    inside = place.removeprefix(first.path).removeprefix("!")
+    where = ": ".join(filter(None, ("" if alone else first.path, inside)))
+    told = ", ".join(filter(None, (where, KINDS[first.kind] if not inside else "", str(finding))))
+    more = f" {len(flagged) - 1} files more are unsafe." if len(flagged) > 1 else ""
+    return UnsafeContent(
+        f"UNSAFE  {told}. Nothing was run.{more}",
+        hint=f"hold scan {first.path} --json",
+        ref=first.path,
+    )
+
+
+def _first(report: Report, severity: Severity) -> tuple[str, Finding | None]:
+    """Return the first finding of a severity, and where it is."""
+    found = (pair for pair in report.all_findings() if pair[1].severity is severity)
+    return next(found, (report.path, None))
+
+
+def _page(report: Report) -> Iterator[str]:
+    yield clean(f"{report.path}  {KINDS[report.kind]}, {human_bytes(report.size)}")
+    tabled = report.kind in _TABLES and report.members
+    for title, text in report.facts_lines():
+        if not tabled or title not in ("tensors", "", "names"):
+            yield clean(f"  {title:<12} {text}")
+    yield from _findings(report, inside=not tabled)
+    if tabled:
+        rows = [_row(member) for member in report.members[:_ROWS]]
         yield from table(["FILE", "KIND", "WRITTEN BY", "SIZE", "VERDICT"], rows)
-        yield from _findings(report)
-        return
-    yield clean(f"{report.path}  {KINDS[report.kind]}  {human_bytes(report.size)}")
-    for title, text in _facts(report):
-        yield clean(f"  {title:<12} {text}")
-    yield from _findings(report)
+        if len(report.members) > _ROWS:
+            yield f"and {len(report.members) - _ROWS} more; --json has them all"
 
 
 def _row(report: Report) -> list[str]:
-    return [
-        report.path,
-        KINDS[report.kind],
-        " ".join(filter(None, (report.framework, report.written_by))),
-        human_bytes(report.size),
-        _verdict(report),
-    ]
+    size = human_bytes(report.size)
+    return [report.path[-60:], KINDS[report.kind], report.writer[:30], size, report.verdict[:80]]
 
 
-def _verdict(report: Report) -> str:
-    found = [finding for _, finding in report.all_findings()]
-    for severity, word in ((Severity.UNSAFE, "UNSAFE"), (Severity.BROKEN, "damaged")):
-        bad = [finding for finding in found if finding.severity is severity]
-        if bad:
-            return f"{word}: {bad[0].what}{_at(bad[0].position)}"
-    if report.takes == "data":
-        return "known to be data"
-    return "not looked into" if report.takes is None else report.takes
-
-
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
-    writer = " ".join(filter(None, (report.framework, report.written_by)))
-    if writer:
-        yield "written by", writer
-    if report.imports:
-        more = f" and {len(report.imports) - _SHOWN} more" if len(report.imports) > _SHOWN else ""
-        yield "would import", ", ".join(report.imports[:_SHOWN]) + more
-    if report.tensor_count:
-        yield "tensors", str(report.tensor_count)
-        for tensor in report.tensors[:_SHOWN]:
-            yield "", f"{tensor.name[:60]}  {tensor.dtype} {list(tensor.shape)}"
-    yield "verdict", _verdict(report)
-    if report.takes == "data":
-        yield "take it over", "hold convert FILE --name NAME"
-
-
-def _findings(report: Report) -> Iterator[str]:
-    found = list(report.all_findings())
+def _findings(report: Report, *, inside: bool) -> Iterator[str]:
+    found = [(place, f) for place, f in report.all_findings() if inside or place == report.path]
     for place, finding in found[:_SHOWN]:
-        yield clean(f"  {finding.severity.value:<7} {place}: {finding.what}{_at(finding.position)}")
+        where = "" if place == report.path else f"{place.removeprefix(report.path + '!')}: "
+        yield clean(f"  {finding.severity.value:<12} {where}{finding}")
     if len(found) > _SHOWN:
         yield f"  and {len(found) - _SHOWN} findings more; --json has them all"
-
-
-def _at(position: int | None) -> str:
-    return "" if position is None else f" (byte {position})"
 
 
 def _document(report: Report) -> dict[str, Any]:
     document = dataclasses.asdict(report)
     document["unsafe"] = report.unsafe
+    document["verdict"] = report.verdict
     return document
+
+
+@contextmanager
+def _progress(path: Path, out: Out) -> Iterator[Callable[[Path], None] | None]:
+    """Show on a terminal which file of a folder is looked into; yield None anywhere else."""
+    if out.quiet or out.as_json or not sys.stderr.isatty() or not path.is_dir():
+        yield None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text("looking")) as status:
+        yield lambda file: status.update(Text(clean(f"looking into {file.name}")[:70]))

@@ -64,7 +64,7 @@ class _Walk:
         """Return how two values differ by themselves; queue what hangs below them."""
         if one is other:
             return None
-        if _kind(one) is not _kind(other):
+        if _kind(one) is not _kind(other) and not self._of_one_type(one, other):
             return f"was a {type(one).__name__} and comes back as a {type(other).__name__}"
         if type(one) in _PLAIN:
             return None if _alike(one, other) else _was(one, other)
@@ -77,6 +77,12 @@ class _Walk:
                 return "was an object of its own and comes back as one with another"
         self.built[id(one)] = self.live[id(other)] = (one, other)
         return self._apart(one, other, path)
+
+    def _of_one_type(self, one: Any, other: Any) -> bool:
+        """Say whether a type of files stands for both classes by what it accepts."""
+        spec = self.registry.spec_for(one)
+        chosen = spec is not None and spec.accepts is not None
+        return chosen and spec is self.registry.spec_for(other)
 
     def _apart(self, one: Any, other: Any, path: Path) -> str | None:
         if _kind(one) in (np.ndarray, np.matrix):

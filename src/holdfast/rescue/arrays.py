@@ -20,6 +20,7 @@ from holdfast.errors import Corrupt, Unsupported
 from holdfast.trust.pickles import Call, Global, Inline, LongBytearray, OutOfBand, Pairs
 
 __all__ = [
+    "MaskedObjects",
     "Objects",
     "array_of",
     "bytes_of",
@@ -70,6 +71,21 @@ class Objects:
         return flat.reshape(self.shape, order="F" if self.order == "F" else "C")
 
 
+@dataclass(frozen=True, slots=True)
+class MaskedObjects:
+    """A masked array of Python objects, whose items are yet to be made.
+
+    Attributes:
+        array: The masked array.
+        flat: Its data, of shape (items,), in the order of the items.
+        items: Values of the graph.
+    """
+
+    array: Any
+    flat: np.ndarray[Any, Any]
+    items: Sequence[Any]
+
+
 def _key(value: Any) -> str | None:
     """Return the name of what a call calls, ``module:name``."""
     return value.function.key if type(value) is Call and type(value.function) is Global else None
@@ -116,13 +132,20 @@ def bytes_of(value: Any) -> bytes | bytearray | memoryview:
                 return b""
         case (str() as text, "latin1" | "latin-1") if text.isascii() or max(text) <= "\xff":
             return text.encode("latin-1")
-        case (bytes() | bytearray() | memoryview() as data,) if _key(value) not in _ENCODE:
-            return data
+        case (data,) if _key(value) not in _ENCODE and is_bytes(data):
+            return _direct(data)
         case _:
             pass
     if isinstance(value, str):  # of Python 2, whose strings are bytes
         return _latin(value)
     raise Corrupt("a pickle has something else where bytes belong")
+
+
+def _direct(value: Any) -> bytes | bytearray | memoryview:
+    """Return the bytes that ``bytes`` or ``bytearray`` is given, which are one level deep."""
+    if type(value) is Call and _key(value) not in _ENCODE:
+        raise Corrupt("a pickle makes bytes of bytes of bytes")
+    return bytes_of(value)
 
 
 def _latin(text: str) -> bytes:
@@ -224,7 +247,9 @@ def _shape(value: Any) -> tuple[int, ...]:
     return value
 
 
-def array_of(value: Any, data: memoryview | None = None) -> np.ndarray[Any, Any] | Objects:
+def array_of(
+    value: Any, data: memoryview | None = None
+) -> np.ndarray[Any, Any] | Objects | MaskedObjects:
     """Return an array, as a read-only view of the pickle's bytes where they lie in it.
 
     Args:
@@ -232,7 +257,8 @@ def array_of(value: Any, data: memoryview | None = None) -> np.ndarray[Any, Any]
         data: What was read, for arrays that joblib writes into the stream (``Inline``).
 
     Returns:
-        An array, which may be unaligned; ``Objects`` for arrays of Python objects.
+        An array, which may be unaligned; ``Objects`` or ``MaskedObjects`` for arrays of Python
+        objects.
 
     Raises:
         Corrupt: Its bytes, shape and dtype contradict each other.
@@ -330,8 +356,8 @@ def _transposed(array: np.ndarray[Any, Any], axes: Any) -> np.ndarray[Any, Any]:
         raise Corrupt(f"the axes of an array are {axes!r:.60}") from error
 
 
-def _masked(value: Call, data: memoryview | None) -> np.ndarray[Any, Any]:
-    """Return a masked array of plain values."""
+def _masked(value: Call, data: memoryview | None) -> np.ndarray[Any, Any] | MaskedObjects:
+    """Return a masked array."""
     arguments = value.arguments
     if type(arguments) is not tuple or len(arguments) < 2:
         raise Corrupt("a masked array is not what numpy writes")
@@ -340,18 +366,35 @@ def _masked(value: Call, data: memoryview | None) -> np.ndarray[Any, Any]:
     _refuse_class(arguments[1])
     shape, dtype, fortran, raw, mask, fill = _state_of(value, 6)
     kind, sizes, order = dtype_of(dtype), _shape(shape), "F" if fortran else "C"
-    values = _filled(bytes_of(raw), kind, sizes, order)
     hidden = _filled(bytes_of(mask), np.ma.make_mask_descr(kind), sizes, order)
-    masked: np.ndarray[Any, Any] = np.ma.masked_array(values, mask=hidden)
-    if fill is not None:
-        content = array_of(fill, data)
-        if not isinstance(content, np.ndarray) or content.shape != ():
-            raise Corrupt("a masked array has no scalar as its fill value")
-        cast("Any", masked).fill_value = content[()]
-    return masked
+    if kind == np.dtype(object):
+        objects = _objects(shape, order, raw)
+        flat = np.empty(len(objects.items), dtype=object)
+        values = flat.reshape(sizes, order="F" if fortran else "C")
+        told = MaskedObjects(np.ma.masked_array(values, mask=hidden.copy()), flat, objects.items)
+        told.array.fill_value = _fill_of(fill, data)
+        return told
+    values = _filled(bytes_of(raw), kind, sizes, order)
+    masked: Any = np.ma.masked_array(values, mask=hidden)
+    masked.fill_value = _fill_of(fill, data)  # none is numpy's usual one, as numpy itself has it
+    return cast("np.ndarray[Any, Any]", masked)
 
 
-def _inline(value: Inline, data: memoryview | None) -> np.ndarray[Any, Any] | Objects:
+def _fill_of(fill: Any, data: memoryview | None) -> Any:
+    """Return a masked array's fill value; None when it says none."""
+    if fill is None or type(fill) is str:
+        return fill
+    content = array_of(fill, data)
+    if isinstance(content, Objects) and content.shape == () and type(content.items[0]) is str:
+        return content.items[0]
+    if not isinstance(content, np.ndarray) or content.shape != ():
+        raise Corrupt("a masked array has no scalar as its fill value")
+    return content[()]
+
+
+def _inline(
+    value: Inline, data: memoryview | None
+) -> np.ndarray[Any, Any] | Objects | MaskedObjects:
     facts = value.facts
     _refuse_class(facts.get("subclass"))
     if value.nested is not None:

@@ -1,445 +1,395 @@
-"""A pickle's graph taken over as values: plain ones as they are, objects as stand-ins.
+"""A pickle's graph as Python values, with stand-ins for objects; nothing it names is called.
 
-Nothing that the pickle names is imported or called. What is no value of Python or numpy is either
-an instance of a class that the registry keeps as data, and a stand-in then carries its attributes
-to the codec, or it is refused with its path.
+Containers are made empty and filled later, so circles through them come out as they were; what
+cannot be made empty, such as a tuple, is made of its parts at once.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
-from importlib import metadata
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from holdfast import codec
-from holdfast.codec.function_table import FUNCTIONS
-from holdfast.codec.nodes import BUILTINS, NUMPY_TYPES
+from holdfast.codec.encode import Path, key_text
 from holdfast.codec.registry import Registry
-from holdfast.codec.tensors import TensorData, TensorView
-from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
-from holdfast.rescue import arrays
+from holdfast.errors import Corrupt, HoldfastError, Unsupported
+from holdfast.rescue import arrays, sklearn_versions
+from holdfast.rescue.function_names import CLASSES, function_name
 from holdfast.rescue.mapped import writable
-from holdfast.rescue.stand_ins import Cast, is_called
-from holdfast.trust.pickles import Call, Global, LongBytearray, Members, Pairs, Persistent
+from holdfast.rescue.stand_ins import Cast
+from holdfast.trust.pickles import Call, Global, Inline, LongBytearray, Members, Pairs, Persistent
 
-__all__ = ["Graph", "built"]
+__all__ = ["Graph", "Recipe", "arguments_of", "key_of", "named", "state_of"]
 
-_DEPTH: Final = 300
-# Parts that their owners' encoders look at or leave out; one that is encoded itself is refused.
-_PARTS: Final = ("sklearn.",)
-# What their own __setstate__ makes from the rest; the registry's way would leave it out.
-_REMADE: Final = frozenset({"sklearn.isotonic:IsotonicRegression"})
-# Functions that objects of scipy hold for themselves.
-_DERIVED: Final = frozenset({"_asarray"})
-_BUNCHES: Final = frozenset({"sklearn.utils:Bunch", "sklearn.utils._bunch:Bunch"})
-_TUPLES: Final = {
-    "sklearn.impute._iterative:_ImputerTriplet": (
-        "sklearn._ImputerTriplet",
-        ("feat_idx", "neighbor_feat_idx", "estimator"),
-    ),
-}
-_TABLES: Final = frozenset({"_parameters", "_buffers", "_modules"})
-_PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
+# Makes the value of a call.
+Recipe: TypeAlias = "Callable[[Graph, Call, Path], Any]"
 
-Special = Callable[["Graph", Call, str], Any]
+_PLAIN: Final = frozenset(
+    {type(None), bool, int, float, str, bytes, bytearray, np.ndarray, np.ma.MaskedArray}
+)
+_DEPTH: Final = 100
+_RECONSTRUCTOR: Final = "copyreg:_reconstructor"
+_BOUND: Final = "builtins:getattr"
+_VERSION: Final = "_sklearn_version"
+
+
+def key_of(value: Any) -> str | None:
+    """Return the name of a class or function, ``module:name``, or None for anything else."""
+    return value.key if type(value) is Global else None
+
+
+def named(pairs: Any) -> dict[str, Any]:
+    """Return a dict whose keys are texts, its values as they are in the graph.
+
+    Raises:
+        Corrupt: It is no such dict.
+    """
+    if type(pairs) is not Pairs or not all(type(key) is str for key, _ in pairs.items):
+        raise Corrupt("its state is no dict of names")
+    return dict(pairs.items)
+
+
+def arguments_of(call: Call, *counts: int) -> tuple[Any, ...]:
+    """Return a call's arguments once there are as many as there may be.
+
+    Raises:
+        Corrupt: There are more or fewer, or names to them.
+    """
+    if type(call.arguments) is not tuple or len(call.arguments) not in counts or call.keywords:
+        raise Corrupt("it is made of other arguments than it takes")
+    return call.arguments
+
+
+def state_of(call: Call) -> Any:
+    """Return the one state that is set; None when there is none.
+
+    Raises:
+        Corrupt: There are several, or items are put into it.
+    """
+    if len(call.states) > 1 or call.items or call.appended or call.added:
+        raise Corrupt("more is put into it than one state")
+    return call.states[0] if call.states else None
 
 
 class Graph:
-    """Takes a graph over, value by value; each value of the graph once.
+    """Makes values of one graph; what occurs twice in it is one object.
 
-    Args:
-        registry: The closed registry.
-        data: What was read, for arrays that joblib writes into the stream.
-        special: What makes a value of a call, by what is called; for the tensors of torch.
-        persistent: What makes a value of something that the file keeps elsewhere.
-        modules: Whether modules of torch, of whatever class, become their state_dict.
-        whole: Bytes that may be written to and that ``data`` is a view of; arrays then may be
-            written to, as those of an unpickler may.
+    Attributes:
+        cast: Makes the stand-ins.
+        versions: Of scikit-learn, that estimators say they were made with.
     """
 
     def __init__(
         self,
         registry: Registry,
-        data: memoryview | None,
-        *,
-        special: Mapping[str, Special] | None = None,
-        persistent: Callable[[Any], Any] | None = None,
-        modules: bool = False,
+        recipes: Mapping[str, Recipe],
         whole: np.ndarray[Any, Any] | None = None,
+        *,
+        elsewhere: Callable[[Persistent], Any] | None = None,
+        first: Recipe | None = None,
     ) -> None:
+        """Begin.
+
+        Args:
+            registry: The closed registry.
+            recipes: What to make of calls of functions and classes, by ``module:name``.
+            whole: The bytes that the graph was read from, of dtype uint8.
+            elsewhere: What to make of something that the file keeps elsewhere.
+            first: What to make of an object of any other class; None leaves it to the registry.
+        """
         self.cast = Cast(registry)
-        self.stood_in = False
-        self._data = data
-        self._special = {**_RANDOM, **(special or {})}
-        self._persistent = persistent
-        self._modules = modules
-        self._whole = whole
-        self._known: dict[int, Any] = {}
+        self._elsewhere = elsewhere
+        self._first = first
+        self.versions: set[str] = set()
+        self._recipes = recipes
+        self._whole = np.empty(0, np.uint8) if whole is None else whole
+        self._made: dict[int, tuple[Any, Any]] = {}
+        self._taken: set[int] = set()
+        self._queue: deque[Callable[[], object]] = deque()
         self._depth = 0
 
-    def make(self, value: Any, path: str) -> Any:
-        """Return what a value of the graph stands for.
+    def run(self, root: Any, label: str) -> Any:
+        """Make the root and everything below it.
 
         Raises:
-            Unsupported: It is code, or of a class that is not kept as data; begins with the path.
+            Unsupported: Something in it is not data that is known here; the message names where.
             Corrupt: It contradicts itself.
+            EnvironmentMismatch: An estimator is of another scikit-learn.
         """
-        if isinstance(value, _PLAIN):
-            return value
-        if isinstance(value, memoryview):
-            return bytes(value)
-        if id(value) in self._known:
-            return self._known[id(value)]
-        self._depth += 1
-        if self._depth > _DEPTH:
-            raise Unsupported(f"{path[:200]} is nested more than {_DEPTH} deep")
+        made = self.make(root, Path(None, "", label))
+        while self._queue:
+            self._queue.popleft()()
+        return made
+
+    def later(self, action: Callable[[], object]) -> None:
+        """Do something once everything known so far is filled."""
+        self._queue.append(action)
+
+    def take(self, call: Call) -> None:
+        """Mark a call as taken by the recipe of another."""
+        self._taken.add(id(call))
+
+    def untaken(self, calls: Iterable[Call]) -> Iterator[Call]:
+        """Yield the calls that are no part of what was made."""
+        return (call for call in calls if id(call) not in self._taken)
+
+    def make(self, raw: Any, path: Path) -> Any:
+        """Make a value; containers may be filled only when ``run`` comes to its end."""
+        if type(raw) in _PLAIN:
+            return raw
+        known = self._made.get(id(raw))
+        if known is not None:
+            return known[1]
         try:
-            return self._made(value, path)
+            made = self._new(raw, path)
+        except (Corrupt, Unsupported) as error:
+            raise _placed(error, path) from error
+        self._made[id(raw)] = (raw, made)
+        return made
+
+    def _new(self, raw: Any, path: Path) -> Any:
+        self._depth += 1
+        try:
+            maker = _MAKERS.get(type(raw))
+            if isinstance(raw, np.generic | np.dtype):
+                return raw
+            if self._depth > _DEPTH or maker is None:
+                raise Unsupported(
+                    "it is kept somewhere else than in this file."
+                    if maker is None
+                    else "it is nested too deeply."
+                )
+            return maker(self, raw, path)
         finally:
             self._depth -= 1
 
-    def keep(self, value: Any, made: Any) -> Any:
-        """Remember what a value became; before its parts are made, so that cycles end."""
-        self._known[id(value)] = made
-        return made
+    def _tuple(self, raw: Iterable[Any], path: Path) -> tuple[Any, ...]:
+        return tuple(self.make(item, _item(path, i)) for i, item in enumerate(raw))
 
-    def _made(self, value: Any, path: str) -> Any:  # noqa: PLR0911 - one answer for each kind
-        if isinstance(value, tuple):
-            return tuple(self.make(item, f"{path}[{i}]") for i, item in enumerate(value))
-        if isinstance(value, list):
-            found: list[Any] = self.keep(value, [])
-            found.extend(self.make(item, f"{path}[{i}]") for i, item in enumerate(value))
-            return found
-        if isinstance(value, Pairs):
-            return self.fill(self.keep(value, {}), value.items, path)
-        if isinstance(value, Members):
-            members = [self.make(item, f"{path}{{{i}}}") for i, item in enumerate(value.items)]
-            return self.keep(value, frozenset(members) if value.frozen else set(members))
-        if isinstance(value, bytearray | LongBytearray):
-            return self.keep(value, bytearray(arrays.bytes_of(value)))
-        if isinstance(value, Persistent) and self._persistent is not None:
-            return self.keep(value, self._persistent(value))
-        if isinstance(value, Global):
-            function = _function(value)
-            if function is not None:
-                return self.keep(value, self._stand("function", {"name": function}))
-            return _class(value, path)
-        return self._called(value, path)
+    def _persistent(self, raw: Persistent, _: Path) -> Any:
+        if self._elsewhere is None:
+            raise Unsupported("it is kept somewhere else than in this file.")
+        return self._elsewhere(raw)
 
-    def fill(self, target: Any, items: Iterable[tuple[Any, Any]], path: str) -> Any:
-        """Put pairs into a mapping and return it."""
-        for key, item in items:
-            name = key if isinstance(key, str | int) else "…"
-            made_key = self.make(key, f"{path}.keys()")
-            made = self.make(item, f"{path}[{name!r:.60}]")
-            try:
-                target[made_key] = made
-            except TypeError as error:
-                raise Corrupt(f"{path[:200]} has a key that cannot be one") from error
-        return target
-
-    def _called(self, value: Any, path: str) -> Any:  # noqa: C901, PLR0911 - same
-        if arrays.is_array(value):
-            found = arrays.array_of(value, self._data)
-            if isinstance(found, arrays.Objects):
-                return self.keep(value, found.build(lambda item: self.make(item, f"{path}[…]")))
-            found = found if found.flags.aligned else found.copy(order="K")
-            return self.keep(value, found if self._whole is None else writable(found, self._whole))
-        if arrays.is_dtype(value):
-            return self.keep(value, arrays.dtype_of(value))
-        if arrays.is_scalar(value):
-            return self.keep(value, arrays.scalar_of(value))
-        if arrays.is_bytes(value):
-            return self.keep(value, bytes(arrays.bytes_of(value)))
-        if type(value) is not Call or type(value.function) is not Global:
-            raise Unsupported(f"{path[:200]} is computed by the file, which is code")
-        key = value.function.key
-        if key in self._special:
-            return self._special[key](self, value, path)
-        container = _CONTAINERS.get(key)
-        if container is not None:
-            return container(self, value, path)
-        if key in _BUNCHES:
-            members: dict[Any, Any] = {}
-            made = self.keep(value, self._stand("sklearn.Bunch", {"items": members}))
-            self.fill(members, value.items, path)
-            return made
-        if key in _TUPLES and type(value.arguments) is tuple:
-            type_id, names = _TUPLES[key]
-            parts = (self.make(part, path) for part in value.arguments)
-            return self.keep(value, self._stand(type_id, dict(zip(names, parts, strict=True))))
-        compiled = _compiled(value)
-        if compiled is not None:
-            key = compiled.key
-        tables = _tables(value) if self._modules else None
-        if tables is not None:
-            return self._module_state(value, tables, path)
-        return self._instance(value, key, path)
-
-    def _stand(self, type_id: str, fields: dict[str, Any]) -> Any:
-        self.stood_in = True
-        return self.cast.fields(type_id, fields)
-
-    def _module_state(self, call: Call, tables: Mapping[str, Pairs], path: str) -> Any:
-        """Return what the ``state_dict`` of a module of torch is, from its three tables."""
-        found: OrderedDict[str, Any] = self.keep(call, OrderedDict())
-        for name in ("_parameters", "_buffers"):
-            for key, tensor in self.make(tables[name], f"{path}.{name}").items():
-                if tensor is not None:
-                    found[str(key)] = tensor
-        for key, child in self.make(tables["_modules"], f"{path}._modules").items():
-            if not isinstance(child, OrderedDict | None):
-                raise Unsupported(f"{path[:200]}.{key!s:.60} is a module that is no plain one")
-            found.update({f"{key}.{name}": tensor for name, tensor in (child or {}).items()})
-        return found
-
-    def _instance(self, call: Call, key: str, path: str) -> Any:
-        if self.cast.spec(key) is None and not key.startswith(_PARTS):
-            raise Unsupported(f"{path[:200]} is a {key.replace(':', '.')}, not known to be data")
-        if key in _REMADE:
-            raise Unsupported(
-                f"{path[:200]} is a {key.replace(':', '.')}, made anew by its own code"
+    def fill_list(self, made: Any, raw: Iterable[Any], path: Path) -> Any:
+        """Append items to something later, and return it."""
+        self.later(
+            lambda: made.extend(
+                item if type(item) in _PLAIN else self.make(item, _item(path, i))
+                for i, item in enumerate(raw)
             )
-        self.stood_in = True
-        made = self.keep(call, self.cast.instance(key))
-        arguments = tuple(
-            type(made) if isinstance(item, Global) else self.make(item, f"{path}.arguments")
-            for item in (call.arguments if type(call.arguments) is tuple else ())
         )
-        attributes = vars(made)
-        if not is_called(made):
-            spec = self.cast.spec(key)
-            for state in call.states:
-                attributes.update(self._state(state, path, spec.derived if spec else frozenset()))
-            if call.items or call.appended or call.added:
-                raise Unsupported(
-                    f"{path[:200]} is a {key.replace(':', '.')} with items of its own"
-                )
-            return made
-        attributes["arguments"] = arguments
-        if call.function.key != key:
-            attributes["made_by"] = None
-        states = [self.make(state, path) for state in call.states]
-        if states:
-            attributes["state"] = states[-1]
-            if isinstance(states[-1], dict):
-                attributes.update({k: v for k, v in states[-1].items() if type(k) is str})
-        if key == "sklearn.tree._tree:Tree" and len(arguments) == 3:
-            attributes.update(n_features=arguments[0], n_classes=arguments[1])
         return made
 
-    def _state(self, state: Any, path: str, derived: frozenset[str]) -> dict[str, Any]:
+    def fill_dict(self, made: Any, items: Iterable[tuple[Any, Any]], path: Path) -> Any:
+        """Set items of something later, and return it."""
+
+        def fill() -> None:
+            for key, value in items:
+                if type(key) is str and type(value) in _PLAIN:
+                    made[key] = value
+                    continue
+                step = Path(path, str(key)[:60], f"[{key_text(key)[:60]}]")
+                own, part = self.make(key, step), self.make(value, step)
+                try:
+                    made[own] = part
+                except TypeError as error:
+                    raise _placed(Corrupt("it is a key and cannot be one"), step) from error
+
+        self.later(fill)
+        return made
+
+    def _members(self, raw: Members, path: Path) -> Any:
+        made: set[Any] = set()
+
+        def fill() -> set[Any]:
+            items = [self.make(item, path) for item in raw.items]
+            try:
+                made.update(items)
+            except TypeError as error:
+                raise _placed(Corrupt("it has a member that cannot be one"), path) from error
+            return made
+
+        if raw.frozen:
+            return frozenset(fill())
+        self.later(fill)
+        return made
+
+    def _name(self, raw: Global, _: Path) -> Any:
+        """Return the class or function that a name stands for, out of closed tables."""
+        if raw.key in CLASSES:
+            return CLASSES[raw.key]
+        return self.function(raw.key)
+
+    def function(self, key: str) -> Any:
+        """Return what stands for a function of the codec's table, by ``module:name``."""
+        name = function_name(key)
+        if name is None:
+            raise Unsupported(
+                f"it is {key.replace(':', '.'):.200}, a class or function that is not known here; "
+                "code is never kept in a file."
+            )
+        return self.cast.fields("function", {"name": name})
+
+    def _array(self, raw: Any, path: Path) -> Any:
+        self._take(raw)
+        return self._made_array(arrays.array_of(raw, self._whole.data), path)
+
+    def _made_array(self, found: Any, path: Path) -> Any:
+        if isinstance(found, arrays.Objects):
+            flat = np.empty(len(found.items), dtype=object)
+            self.later(lambda: self._fill_objects(flat, found.items, path))
+            return flat.reshape(found.shape, order="F" if found.order == "F" else "C")
+        if isinstance(found, arrays.MaskedObjects):
+            self.later(lambda: self._fill_objects(found.flat, found.items, path))
+            return found.array
+        if isinstance(found, np.ma.MaskedArray):
+            return found.copy()
+        return writable(found, self._whole)
+
+    def _fill_objects(self, flat: Any, items: Iterable[Any], path: Path) -> None:
+        for place, item in enumerate(items):
+            flat[place] = self.make(item, _item(path, place))
+
+    def _take(self, raw: Any) -> None:
+        """Mark the calls that describe arrays, dtypes and scalars as taken, and no others."""
+        stack = [raw]
+        while stack:
+            match stack.pop():
+                case Inline() as inline:
+                    stack += [*inline.facts.values(), inline.nested]
+                    self._taken.add(id(inline.wrapper))
+                case Call() as call if id(call) not in self._taken and _is_numpy(call):
+                    self._taken.add(id(call))
+                    stack += [call.arguments, *call.states]
+                case (tuple() | list()) as items:
+                    stack += items
+                case Pairs(items):
+                    stack += [part for pair in items for part in pair]
+
+    def _call(self, raw: Call, path: Path) -> Any:
+        """Make what a call would, by a recipe or as a stand-in."""
+        if arrays.is_array(raw):
+            return self._array(raw, path)
+        for is_it, read in _NUMPY:
+            if is_it(raw):
+                self._take(raw)
+                return read(raw)
+        self._taken.add(id(raw))
+        key = key_of(raw.function)
+        if key == _RECONSTRUCTOR:
+            raw = _reconstructed(raw)
+            key = key_of(raw.function)
+        recipe = self._recipes.get(key or "")
+        if recipe is not None:
+            return recipe(self, raw, path)
+        found = None if self._first is None else self._first(self, raw, path)
+        if found is not None:
+            return found
+        spec = None if key is None else self.cast.spec(key)
+        if key is None or spec is None or not spec.attributes or not raw.new:
+            raise _stranger(key)
+        return self.instance(raw, path, leave=spec.derived)
+
+    def instance(self, raw: Call, path: Path, *, leave: Iterable[str] = ()) -> Any:
+        """Make a stand-in whose attributes, filled later, are an object's state.
+
+        Args:
+            raw: What would make the object without arguments and set its state.
+            path: Where it is.
+            leave: Attributes that are left out.
+        """
+        key = key_of(raw.function)
+        if key is None or not raw.new or raw.arguments != () or raw.keywords:
+            raise Corrupt("it is made of arguments, which it does not take")
+        state = self._attributes(state_of(raw))
+        if _VERSION in state and key.startswith("sklearn."):
+            version = state.pop(_VERSION)
+            sklearn_versions.require(version)
+            self.versions.add(version)
+        for name in set(leave) & state.keys():
+            self._take_bound(state.pop(name))
+        made = self.cast.instance(key)
+
+        def fill() -> None:
+            for name, value in state.items():
+                vars(made)[name] = self.make(value, Path(path, name, f".{name}"))
+
+        self.later(fill)
+        return made
+
+    def _attributes(self, state: Any) -> dict[str, Any]:
+        """Return attributes by name: of ``__dict__``, or of it and of slots."""
         parts = state if type(state) is tuple and len(state) == 2 else (state,)
         found: dict[str, Any] = {}
         for part in parts:
-            if part is None:
-                continue
-            if type(part) is not Pairs or not all(type(key) is str for key, _ in part.items):
-                raise Unsupported(f"{path[:200]} has a state that is no table of attributes")
-            for name, item in part.items:
-                if name == "_sklearn_version":
-                    _same_minor("scikit-learn", item, path)
-                    continue
-                if name not in derived and name not in _DERIVED:
-                    found[name] = self.make(item, f"{path}.{name}")
+            found.update({} if part is None else named(part))
         return found
 
-
-def _tables(call: Call) -> dict[str, Pairs] | None:
-    """Return the tables that every module of torch has, None for anything else."""
-    state = call.states[-1] if call.states else None
-    if not call.new or type(state) is not Pairs:
-        return None
-    found = {key: item for key, item in state.items if key in _TABLES}
-    whole = found.keys() == _TABLES and all(_is_table(item) for item in found.values())
-    return found if whole else None
+    def _take_bound(self, raw: Any) -> None:
+        """Mark a method bound to an object as taken, for an attribute that is left out."""
+        if type(raw) is Call and key_of(raw.function) == _BOUND:
+            _, name = arguments_of(raw, 2)
+            if type(name) is str:
+                self._taken.add(id(raw))
 
 
-def _is_table(value: Any) -> bool:
-    ordered = type(value) is Call and type(value.function) is Global
-    return type(value) is Pairs or (ordered and value.function.key == "collections:OrderedDict")
-
-
-def _same_minor(distribution: str, version: Any, path: str) -> None:
-    """Refuse what another minor release wrote; looks at the metadata, imports nothing."""
-    try:
-        here = metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        here = "none"
-    if str(version).split(".")[:2] != here.split(".")[:2]:
-        raise EnvironmentMismatch(
-            f"{path[:100]} was written by {distribution} {version!s:.20}, and {here} is installed "
-            "here; state of another minor release is not converted yet.",
-            hint=f'python -m pip install "{distribution}=={version!s:.20}"  # in an environment '
-            "of its own, then convert there",
-        )
-
-
-def _compiled(call: Call) -> Global | None:
-    """Return the class of an object that Cython's or scikit-learn's own constructor would make."""
-    name = call.function.name
-    if not name.startswith("__pyx_unpickle_") and name != "newObj":
-        return None
-    first = call.arguments[0] if type(call.arguments) is tuple and call.arguments else None
-    return first if type(first) is Global and first.module.startswith("sklearn.") else None
-
-
-def _function(value: Global) -> str | None:
-    """Return the name under which the registry keeps a function, by its module and name."""
-    package = value.module.partition(".")[0]
-    for name, (module, attribute) in FUNCTIONS.items():
-        if attribute == value.name and module.partition(".")[0] == package:
-            return name
-    return None
-
-
-def _class(value: Global, path: str) -> Any:
-    """Return a class that is a value, for example a dtype's."""
-    table = {"numpy": NUMPY_TYPES, "builtins": BUILTINS}.get(value.module, {})
-    found = table.get(value.name)
-    if found is None:
-        raise Unsupported(f"{path[:200]} is {value.module}.{value.name}, which is code")
-    return found
-
-
-def _ordered(graph: Graph, call: Call, path: str) -> Any:
-    made = graph.keep(call, OrderedDict())
-    for part in call.arguments if type(call.arguments) is tuple else ():
-        for pair in graph.make(part, path):
-            made[pair[0]] = pair[1]
-    return graph.fill(made, call.items, path)
-
-
-def _default(graph: Graph, call: Call, path: str) -> Any:
-    factory = call.arguments[0] if call.arguments else None
-    made = graph.keep(call, defaultdict(None if factory is None else _class(factory, path)))
-    return graph.fill(made, call.items, path)
-
-
-def _deque(graph: Graph, call: Call, path: str) -> Any:
-    arguments = graph.make(call.arguments, path)
-    made = graph.keep(call, deque(*arguments) if len(arguments) == 2 else deque())
-    made.extend(graph.make(item, f"{path}[…]") for item in call.appended)
+def _reconstructed(raw: Call) -> Call:
+    """Return what protocols 0 and 1 write for an object as protocol 2 does."""
+    kind, base, content = arguments_of(raw, 3)
+    if key_of(base) != "builtins:object" or content is not None:
+        raise Unsupported("it derives from a built-in type, whose content is not known here.")
+    made = Call(kind, (), raw.position, new=True)
+    made.states, made.appended = raw.states, raw.appended
+    made.items, made.added = raw.items, raw.added
     return made
 
 
-def _set(graph: Graph, call: Call, path: str) -> Any:
-    (members,) = graph.make(call.arguments, path) or ((),)
-    kind = frozenset if call.function.name == "frozenset" else set
-    return graph.keep(call, kind(members))
+def _stranger(key: str | None) -> Unsupported:
+    what = "something that the file computes" if key is None else key.replace(":", ".")[:200]
+    return Unsupported(f"it would call {what}, which is not known as data here.")
 
 
-def _slice(graph: Graph, call: Call, path: str) -> Any:
-    kinds = {"slice": slice, "range": range, "complex": complex}
-    parts = graph.make(call.arguments, path)
-    return graph.keep(call, kinds[call.function.name](*parts))
+def _item(path: Path, position: int) -> Path:
+    return Path(path, str(position), f"[{position}]")
 
 
-_CONTAINERS: Final[Mapping[str, Special]] = {
-    "collections:OrderedDict": _ordered,
-    "collections:defaultdict": _default,
-    "collections:deque": _deque,
-    "builtins:set": _set,
-    "builtins:frozenset": _set,
-    "builtins:slice": _slice,
-    "builtins:range": _slice,
-    "builtins:complex": _slice,
+def _placed(error: HoldfastError, path: Path) -> HoldfastError:
+    """Put the path in front of a message, once."""
+    if getattr(error, "placed", False):
+        return error
+    placed = type(error)(f"{path}: {error.message}", hint=error.hint)
+    placed.placed = True  # type: ignore[attr-defined]
+    return placed
+
+
+def _is_numpy(call: Call) -> bool:
+    return arrays.is_array(call) or any(is_it(call) for is_it, _ in _NUMPY)
+
+
+def _bytes(raw: Call) -> bytes | bytearray:
+    data = arrays.bytes_of(raw)
+    return bytearray(data) if key_of(raw.function) == "builtins:bytearray" else bytes(data)
+
+
+_NUMPY: Final[tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...]] = (
+    (arrays.is_dtype, arrays.dtype_of),
+    (arrays.is_scalar, arrays.scalar_of),
+    (arrays.is_bytes, _bytes),
+)
+_MAKERS: Final[dict[type, Callable[[Graph, Any, Path], Any]]] = {
+    tuple: Graph._tuple,  # noqa: SLF001 - the table of the class above
+    list: lambda graph, raw, path: graph.fill_list([], raw, path),
+    Pairs: lambda graph, raw, path: graph.fill_dict({}, raw.items, path),
+    Members: Graph._members,  # noqa: SLF001 - same
+    Global: Graph._name,  # noqa: SLF001 - same
+    arrays.Objects: Graph._made_array,  # noqa: SLF001 - same
+    arrays.MaskedObjects: Graph._made_array,  # noqa: SLF001 - same
+    Call: Graph._call,  # noqa: SLF001 - same
+    Inline: Graph._array,  # noqa: SLF001 - same
+    Persistent: Graph._persistent,  # noqa: SLF001 - same
+    memoryview: lambda _, raw, __: bytes(raw),
+    LongBytearray: lambda _, raw, __: bytearray(raw.data),
 }
-
-
-def _random_state(graph: Graph, call: Call, path: str) -> Any:
-    state: Any = graph.make(call.states[-1], path) if call.states else None
-    made = np.random.RandomState()
-    try:
-        made.set_state(state)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise Corrupt(f"{path[:200]} has no state of a random generator") from error
-    return graph.keep(call, made)
-
-
-def _generator(graph: Graph, call: Call, path: str) -> Any:
-    inner = call.arguments[0] if type(call.arguments) is tuple and call.arguments else None
-    states = inner.states if type(inner) is Call else []
-    last, seeds = (states[-1] if states else None), None
-    if type(last) is tuple and len(last) == 2:  # newer releases add the seed sequence
-        last, seeds = last[0], _seeds(graph, last[1], path)
-    state: Any = graph.make(last, path)
-    name = state.get("bit_generator") if isinstance(state, dict) else None
-    kind = _BIT_GENERATORS.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise Unsupported(f"{path[:200]} is a random generator of an unknown kind")
-    bits = kind(seeds)
-    try:
-        bits.state = state
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise Corrupt(f"{path[:200]} has no state of a random generator") from error
-    return graph.keep(call, np.random.Generator(bits))
-
-
-def _seeds(graph: Graph, call: Any, path: str) -> Any:
-    """Return a seed sequence, whose state Cython keeps in the order of its fields' names."""
-    arguments = call.arguments if type(call) is Call else ()
-    state = call.states[-1] if type(call) is Call and call.states else (*arguments, None)[2]
-    if type(state) is not tuple or len(state) < 5:
-        return None
-    entropy, spawned, _, size, key = (graph.make(part, path) for part in state[:5])
-    try:
-        return np.random.SeedSequence(
-            entropy, spawn_key=key, pool_size=size, n_children_spawned=spawned
-        )
-    except (TypeError, ValueError) as error:
-        raise Corrupt(f"{path[:200]} has no seed sequence") from error
-
-
-_BIT_GENERATORS: Final[dict[str, Callable[[Any], Any]]] = {
-    "MT19937": np.random.MT19937,
-    "PCG64": np.random.PCG64,
-    "PCG64DXSM": np.random.PCG64DXSM,
-    "Philox": np.random.Philox,
-    "SFC64": np.random.SFC64,
-}
-_RANDOM: Final[Mapping[str, Special]] = {
-    "numpy.random._pickle:__randomstate_ctor": _random_state,
-    "numpy.random._pickle:__generator_ctor": _generator,
-}
-
-
-def built(graph: Graph, root: Any, registry: Registry, label: str) -> Any:
-    """Take over a whole graph; objects are encoded, judged and only then built.
-
-    Args:
-        graph: The graph, with its cast.
-        root: The value to take over.
-        registry: The closed registry.
-        label: How the root is called in messages.
-
-    Raises:
-        Unsupported, Corrupt, EnvironmentMismatch: As ``Graph.make`` and ``codec``.
-    """
-    try:
-        made = graph.make(root, label)
-    except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-        if isinstance(error, Corrupt | Unsupported):
-            raise
-        raise Corrupt(f"the pickle contradicts itself: {error!s:.120}") from error
-    if not graph.stood_in:
-        return made
-    try:
-        encoded = codec.encode(made, graph.cast.registry, label=label)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, Corrupt | Unsupported):
-            raise
-        raise Unsupported(
-            f"an object in {label} is not as its class leaves it: {error!r:.120}"
-        ) from error
-    views = {name: _view(data) for name, data in encoded.tensors.items()}
-    files = {name: memoryview(bytes(data)) for name, data in encoded.files.items()}
-    audit = codec.audit(encoded.structure, views, registry, files)
-    return codec.decode(encoded.structure, views, registry, audit, files)
-
-
-def _view(data: TensorData) -> TensorView:
-    return TensorView(data.dtype, data.shape, memoryview(bytearray(data.load())))

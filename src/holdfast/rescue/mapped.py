@@ -10,12 +10,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from holdfast.errors import Corrupt, Unsupported, UsageError
+from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
+from holdfast.trust.pickles import Reading
+from holdfast.trust.report import Severity
 from holdfast.trust.source import Allowance, FileSource, Inflated, coding_of
+from holdfast.trust.zips import Entry
 
-__all__ = ["bytes_of_file", "inflated_file", "writable"]
+__all__ = ["bytes_of_file", "data_start", "inflated_file", "require_sound", "writable"]
 
 _CHUNK: Final = 1 << 20
+_LOCAL_HEADER: Final = 30
 # A stream may become so many times its size, and this much whatever its size.
 _RATIO: Final = 64
 _SMALL: Final = 512 << 20
@@ -106,3 +110,34 @@ def writable(array: np.ndarray[Any, Any], whole: np.ndarray[Any, Any]) -> np.nda
         return array.copy(order="K")
     flat: Any = whole.data
     return np.ndarray(array.shape, array.dtype, flat, offset, array.strides)
+
+
+def data_start(whole: np.ndarray[Any, Any], entry: Entry) -> int:
+    """Return where a member of a zip archive starts in the archive's bytes.
+
+    Source: APPNOTE.TXT of PKWARE, 4.3.7, local file header.
+
+    Raises:
+        Corrupt: There is no member.
+    """
+    header = whole[entry.header : entry.header + _LOCAL_HEADER].tobytes()
+    if len(header) != _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        raise Corrupt(f"{entry.name!r:.100} is not where the archive says")
+    name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    return entry.header + _LOCAL_HEADER + name + extra
+
+
+def require_sound(reading: Reading) -> None:
+    """Refuse a pickle that breaks off, lies, or changes something that it did not make.
+
+    Raises:
+        UnsafeContent: It would run something or reach out.
+        Corrupt: It is damaged.
+    """
+    unsafe = [found.what for found in reading.findings if found.severity is Severity.UNSAFE]
+    if reading.changes:
+        unsafe.append("it changes what it did not make")
+    if unsafe:
+        raise UnsafeContent(unsafe[0])
+    if not reading.whole:
+        raise Corrupt(str(reading.findings[0]) if reading.findings else "it breaks off")

@@ -1,4 +1,8 @@
-"""Pickles and joblib files taken over as data."""
+"""Pickles and joblib files as live objects, without unpickling.
+
+The file is read symbolically (``trust.pickles``), its objects become stand-ins, and what the codec
+encodes of those goes the way of every file: audited, judged and built by the closed registry.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.codec.registry import Registry
-from holdfast.errors import Corrupt, UnsafeContent
-from holdfast.rescue.graph import Graph, built
-from holdfast.rescue.mapped import inflated_file
+from holdfast.rescue.building import RECIPES, built
+from holdfast.rescue.graph import Graph
+from holdfast.rescue.mapped import inflated_file, require_sound
 from holdfast.trust.pickles import read
-from holdfast.trust.report import Severity
 
 __all__ = ["read_pickle"]
 
@@ -20,21 +23,16 @@ def read_pickle(path: Path, registry: Registry) -> Any:
 
     Plain values and arrays come as they are. Objects of classes that the registry keeps are
     encoded, judged and built as if they came from an archive; their library is imported only then.
+    What follows the first object is left out, as ``pickle.load`` leaves it out.
 
     Raises:
         UnsafeContent: Something in it is not known to be data.
         Unsupported: An object in it cannot be read this way; the message has its path.
-        Corrupt: It is damaged.
+        Corrupt: It is damaged, contradicts itself, or is a bomb.
         EnvironmentMismatch: Another minor release of scikit-learn wrote it.
     """
     whole = inflated_file(path)
-    data = whole.data.toreadonly()
-    reading = read(data)
-    unsafe = [f.what for f in reading.findings if f.severity is Severity.UNSAFE]
-    if unsafe or reading.changes:
-        told = unsafe[0] if unsafe else "it changes what it did not make"
-        raise UnsafeContent(f"{path}: {told}", hint=f"hold scan {path}", ref=str(path))
-    if reading.end is None or reading.findings:
-        told = reading.findings[0].what if reading.findings else "it breaks off"
-        raise Corrupt(f"{path}: {told}", hint=f"hold scan {path}", ref=str(path))
-    return built(Graph(registry, data, whole=whole), reading.root, registry, "model")
+    reading = read(whole.data)
+    require_sound(reading)
+    graph = Graph(registry, RECIPES, whole)
+    return built(graph, reading.root, registry, "model", reading.calls)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from holdfast.codec.registry import Registry, TypeSpec
 
-__all__ = ["Cast", "StandIn", "is_called"]
+__all__ = ["Cast", "StandIn"]
 
 
 class StandIn:
@@ -58,30 +58,23 @@ class _Spline(StandIn):
             raise AttributeError(name) from None
 
 
-_STATEFUL: Final = ("sklearn.tree._tree:", "sklearn.neighbors._", "sklearn.metrics._dist_metrics:")
-_CALLED: Final = ("sklearn._loss._loss:", "_loss:", "sklearn.linear_model._sgd_fast:")
-_STARTS: Final[Mapping[type, tuple[str, ...]]] = {
-    _Called: _CALLED,
-    _Sparse: ("scipy.sparse.",),
-    _Spline: ("scipy.interpolate.",),
-}
-_COMPILED: Final = frozenset({"Tree", "KDTree", "KDTree32", "BallTree", "BallTree32"})
+_DISTANCES: Final = ("Distance", "Distance32", "Distance64")
+_TREES: Final = frozenset({"Tree", "KDTree", "KDTree32", "BallTree", "BallTree32"})
+_BASES: Final[tuple[tuple[str, type], ...]] = (
+    ("sklearn._loss._loss:", _Called),
+    ("_loss:", _Called),
+    ("sklearn.linear_model._sgd_fast:", _Called),
+    ("scipy.sparse.", _Sparse),
+    ("scipy.interpolate.", _Spline),
+)
 
 
 def _base(key: str) -> type:
-    if key.startswith(_STATEFUL) and (
-        key.endswith(_DISTANCES) or key.partition(":")[2] in _COMPILED
-    ):
+    """Return the base of a stand-in: what encoders ask of its class beside attributes."""
+    name = key.partition(":")[2]
+    if key.startswith("sklearn.") and (name in _TREES or name.endswith(_DISTANCES)):
         return _Stateful
-    return next((base for base, starts in _STARTS.items() if key.startswith(starts)), StandIn)
-
-
-_DISTANCES: Final = ("Distance", "Distance32", "Distance64")
-
-
-def is_called(stand_in: StandIn) -> bool:
-    """Say whether a stand-in is of a compiled class: known by arguments and state."""
-    return isinstance(stand_in, _Stateful | _Called)
+    return next((base for start, base in _BASES if key.startswith(start)), StandIn)
 
 
 class Cast:
@@ -90,10 +83,12 @@ class Cast:
     Attributes:
         registry: For ``codec.encode``: what the real one knows, with stand-ins in the place of
             the classes that they stand for.
+        used: Whether there is any stand-in.
     """
 
     def __init__(self, registry: Registry) -> None:
         self._real = registry
+        self.used = False
         self.registry = Registry(registry.by_id, dict(registry.by_class))
         self._classes: dict[str, type] = {}
 
@@ -128,6 +123,7 @@ class Cast:
     def _make(
         self, key: str, spec: TypeSpec | None, encode: Callable[[Any], Mapping[str, Any]] | None
     ) -> Any:
+        self.used = True
         kind = self._classes.get(key)
         if kind is None:
             kind = self._classes[key] = _class(key)

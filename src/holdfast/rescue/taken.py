@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
-__all__ = ["Taken", "sandbox_hint"]
+from holdfast.errors import HoldfastError
+
+__all__ = ["Taken", "naming"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A model taken over from a file without running anything of it.
+    """A model taken over from a file.
 
     Attributes:
         model: What ``save`` keeps; its tensors may be views of the mapped file.
@@ -24,12 +26,21 @@ class Taken:
     """
 
     model: Any
-    how: str
+    how: str = "read as data"
     notes: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def sandbox_hint(path: Path, name: str | None) -> str:
-    """Return the command that loads a file in a sandbox, for what cannot be read as data."""
-    return f"hold convert {quote(str(path))} --name {name or 'NAME'} --sandbox"
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name in front of what a reader says of it, and a next step behind."""
+    try:
+        yield
+    except HoldfastError as error:
+        if str(path) in error.message:
+            raise
+        usual = error.hint == type(error).usual_hint
+        hint = f"hold scan {path}" if usual else error.hint
+        said = f"{path}: {error.message}"
+        raise type(error)(said, hint=hint, ref=str(path)) from error

@@ -6,24 +6,27 @@ Source of the format: ``torch/serialization.py`` (``_save``, ``_load``) and ``to
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from holdfast.codec.encode import Path as Place
 from holdfast.codec.registry import Registry
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
 from holdfast.plugins import import_extra
-from holdfast.rescue.graph import Graph, built
-from holdfast.rescue.mapped import bytes_of_file
-from holdfast.trust.pickles import Call, Global, Persistent, read
+from holdfast.rescue.building import RECIPES, built
+from holdfast.rescue.graph import Graph, Recipe, key_of
+from holdfast.rescue.mapped import bytes_of_file, data_start
+from holdfast.trust.pickles import Call, Global, Pairs, Persistent, read
 from holdfast.trust.source import Allowance, FileSource
-from holdfast.trust.zips import Entry, ZipArchive, open_zip
+from holdfast.trust.zips import ZipArchive, open_zip
 
 __all__ = ["read_torch"]
 
 _MOST_PICKLE: Final = 1 << 30
-_LOCAL_HEADER: Final = 30
 _MOST_AXES: Final = 64
+_TABLES: Final = frozenset({"_parameters", "_buffers", "_modules"})
 # Storage class to torch dtype.
 _DTYPES: Final = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
@@ -66,7 +69,7 @@ class _Checkpoint:
         size = count * self.torch.empty(0, dtype=dtype).element_size()
         if entry is None or entry.method or entry.is_encrypted or entry.packed < size:
             raise Corrupt(f"the storage {name!r:.40} is missing, compressed or too short")
-        start = self._start(entry)
+        start = data_start(self.whole, entry)
         if start + size > len(self.whole):
             raise Corrupt(f"the storage {name!r:.40} leads out of the file")
         if not count:
@@ -76,45 +79,76 @@ class _Checkpoint:
             part = part.copy()
         return self.torch.frombuffer(part.data, dtype=dtype)
 
-    def _start(self, entry: Entry) -> int:
-        header = self.whole[entry.header : entry.header + _LOCAL_HEADER].tobytes()
-        if len(header) != _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-            raise Corrupt("a member of the checkpoint is not where the archive says")
-        name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-        return entry.header + _LOCAL_HEADER + name + extra
-
-    def tensor(self, graph: Graph, call: Call, path: str) -> Any:
+    def tensor(self, graph: Graph, call: Call, path: Place) -> Any:
         """Make a tensor of ``_rebuild_tensor_v2(storage, offset, size, stride, grad, hooks)``."""
         arguments = call.arguments
         if type(arguments) is not tuple or len(arguments) < 4 or call.states:
-            raise Corrupt(f"{path[:200]} is no tensor")
+            raise Corrupt("it is no tensor")
         flat = graph.make(arguments[0], path)
         offset, size, stride = arguments[1], _sizes(arguments[2]), _sizes(arguments[3])
+        if not isinstance(flat, self.torch.Tensor):
+            raise Corrupt("it has something else where a storage belongs")
         if type(offset) is not int or offset < 0 or len(size) != len(stride):
-            raise Corrupt(f"{path[:200]} has an impossible shape")
+            raise Corrupt("it has an impossible shape")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if math.prod(size) and last >= len(flat):
-            raise Corrupt(f"{path[:200]} leads out of its storage")
+            raise Corrupt("it leads out of its storage")
         made = flat.as_strided(size, stride, offset) if math.prod(size) else flat.new_empty(size)
         if len(arguments) > 4 and arguments[4] is True:
             made.requires_grad_(requires_grad=True)
-        return graph.keep(call, made)
+        return made
 
-    def parameter(self, graph: Graph, call: Call, path: str) -> Any:
+    def parameter(self, graph: Graph, call: Call, path: Place) -> Any:
         """Make a parameter of ``_rebuild_parameter(tensor, requires_grad, hooks)``."""
         if type(call.arguments) is not tuple or len(call.arguments) < 2:
-            raise Corrupt(f"{path[:200]} is no parameter")
+            raise Corrupt("it is no parameter")
         data = graph.make(call.arguments[0], path)
         if not isinstance(data, self.torch.Tensor):
-            raise Corrupt(f"{path[:200]} is no parameter")
+            raise Corrupt("it is no parameter")
         wanted = call.arguments[1] is True
-        return graph.keep(call, self.torch.nn.Parameter(data.detach(), requires_grad=wanted))
+        return self.torch.nn.Parameter(data.detach(), requires_grad=wanted)
 
-    def size(self, graph: Graph, call: Call, path: str) -> Any:
+    def size(self, _: Graph, call: Call, __: Place) -> Any:
         """Make a ``torch.Size``."""
-        return graph.keep(
-            call, self.torch.Size(_sizes(call.arguments[0])) if call.arguments else path
-        )
+        return self.torch.Size(_sizes(call))
+
+
+def _module(graph: Graph, call: Call, path: Place) -> OrderedDict[str, Any] | None:
+    """Return what the ``state_dict`` of a module is, of whatever class; None for anything else.
+
+    Its tables say all: ``_parameters``, ``_buffers`` and ``_modules``.
+    """
+    tables = _tables(call)
+    if tables is None:
+        return None
+    found: OrderedDict[str, Any] = OrderedDict()
+    for table in ("_parameters", "_buffers"):
+        for key, raw in tables[table]:
+            tensor = graph.make(raw, Place(path, str(key), f".{key!s:.60}"))
+            if tensor is not None:
+                found[str(key)] = tensor
+    for key, raw in tables["_modules"]:
+        child = graph.make(raw, Place(path, str(key), f".{key!s:.60}"))
+        if not isinstance(child, OrderedDict | None):
+            raise Unsupported(f"its part {key!s:.60} is no module")
+        found.update({f"{key}.{name}": tensor for name, tensor in (child or {}).items()})
+    return found
+
+
+def _tables(call: Call) -> dict[str, list[tuple[Any, Any]]] | None:
+    """Return the items of the tables that every module has, None for anything else."""
+    state = call.states[-1] if call.states else None
+    if not call.new or type(state) is not Pairs:
+        return None
+    found = {key: _items(item) for key, item in state.items if key in _TABLES}
+    whole = {key: items for key, items in found.items() if items is not None}
+    return whole if whole.keys() == _TABLES else None
+
+
+def _items(value: Any) -> list[tuple[Any, Any]] | None:
+    """Return the items of a dict, ordered or not; None for anything else."""
+    ordered = type(value) is Call and key_of(value.function) == "collections:OrderedDict"
+    return list(value.items) if type(value) is Pairs or ordered else None
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
@@ -152,12 +186,13 @@ def read_torch(path: Path, registry: Registry) -> Any:
         told = reading.findings[0].what if reading.findings else "it changes what it did not make"
         raise UnsafeContent(f"{path}: {told}", hint=f"hold scan {path}", ref=str(path))
     checkpoint = _Checkpoint(path, archive, entry.name.removesuffix("data.pkl"))
-    special: Mapping[str, Any] = {
+    recipes: Mapping[str, Recipe] = {
+        **RECIPES,
         "torch._utils:_rebuild_tensor_v2": checkpoint.tensor,
         "torch._utils:_rebuild_parameter": checkpoint.parameter,
         "torch:Size": checkpoint.size,
     }
-    graph = Graph(registry, None, special=special, persistent=checkpoint.storage, modules=True)
+    graph = Graph(registry, recipes, elsewhere=checkpoint.storage, first=_module)
     return built(graph, reading.root, registry, "checkpoint")
 
 

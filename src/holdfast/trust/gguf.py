@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from holdfast.errors import Corrupt
 from holdfast.trust.source import Source
@@ -35,7 +35,8 @@ GGML_TYPES: Final[dict[int, tuple[str, int, int]]] = {
     20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
     23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4),
     27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+    34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
 }  # fmt: skip
 
 # Type number of a value to how ``struct`` reads it; 8 is a text and 9 an array.
@@ -129,6 +130,24 @@ class _Reader:
             raise Corrupt(f"{what} claims {size} bytes")
         return self.take(size, what).decode("utf-8", "replace")
 
+    def skip_texts(self, count: int) -> None:
+        """Go over texts, hundreds of thousands of which are a tokenizer."""
+        width = 8 if self.wide else 4
+        order: Literal["little", "big"] = "little" if self.order == "<" else "big"
+        while count:
+            block, inside = self._source.read(self.at, _BLOCK), 0
+            while count:
+                end = inside + width
+                end += int.from_bytes(block[inside:end], order)
+                if end > len(block) or inside + width > len(block):
+                    break
+                inside, count = end, count - 1
+            if inside:
+                self.skip(inside, "texts")
+            elif count:  # longer than a block, or beyond the file's end
+                self.skip(self.count("a text"), "a text")
+                count -= 1
+
     def array(self, key: str) -> tuple[int, list[Any]]:
         """Read how many items there are, and the first of them."""
         kind = self.number("I", "the type of an array")
@@ -138,8 +157,7 @@ class _Reader:
             if self.strings < 0:
                 raise Corrupt(f"{key!r:.100} claims {count} texts")
             kept = [self.text("a text") for _ in range(min(count, _KEPT_ITEMS))]
-            for _ in range(count - len(kept)):
-                self.skip(self.count("a text"), "a text")
+            self.skip_texts(count - len(kept))
             return count, kept
         form = _NUMBERS.get(kind)
         if form is None:
@@ -217,8 +235,19 @@ def _tensors(reader: _Reader, file: GgufFile, count: int, size: int) -> Iterator
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
         raise Corrupt(f"it claims an alignment of {alignment!r:.40}")
     body = -(-reader.at // alignment) * alignment
-    for name, kind, shape, offset in rows:
-        yield _tensor(file, (name, kind, shape), body + offset, size)
+    found = [_tensor(file, (*row[:3],), body + row[3], size) for row in rows]
+    _overlaps(file, found)
+    yield from found
+
+
+def _overlaps(file: GgufFile, tensors: list[GgufTensor]) -> None:
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.size)):
+        if tensor.start < end:
+            said = f"the tensor {tensor.name!r:.100} shares bytes with another"
+            file.faults.append((said, tensor.start))
+            return
+        end = tensor.start + tensor.size
 
 
 def _tensor(

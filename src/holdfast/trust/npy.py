@@ -25,7 +25,6 @@ _HEADER: Final = re.compile(
     r"\s*'fortran_order':\s*(?P<order>True|False),"
     r"\s*'shape':\s*\((?P<shape>[0-9L,\s]*)\),?\s*\}\s*"
 )
-_SIDE_BY_SIDE: Final = re.compile(r"'[^']*'\s*'")
 # One field of a record: its name, or its title and name, and its dtype or the fields inside it.
 _FIELD: Final = re.compile(
     r"\(\s*(?:'[^']*'|\(\s*'[^']*'\s*,\s*'[^']*'\s*\))\s*,\s*(?:'(?P<dtype>[^']*)'|\[)"
@@ -76,7 +75,7 @@ def read_npy_header(source: Source) -> NpyHeader:
 
 def _parsed(text: str, start: int) -> NpyHeader:
     found = _HEADER.fullmatch(text)
-    if found is None or _SIDE_BY_SIDE.search(found["fields"] or ""):
+    if found is None:
         raise Corrupt("the header does not say as others do what the array is")
     sizes = [part.strip().rstrip("L") for part in found["shape"].split(",")]
     if not all(part.isdigit() and len(part) < 20 for part in sizes if part) or len(sizes) > 65:

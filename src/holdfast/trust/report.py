@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,8 @@ __all__ = ["KINDS", "MOST_TENSORS", "Finding", "Report", "Severity", "Tensor"]
 
 # How many tensors a report names.
 MOST_TENSORS: Final = 10_000
+# How many of a kind a page shows.
+_SHOWN: Final = 12
 
 # Kinds of files and folders, in words.
 KINDS: Final[dict[str, str]] = {
@@ -47,11 +50,18 @@ KINDS: Final[dict[str, str]] = {
 }
 
 
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{key} {inner}" for key, inner in value.items()]
+    return (", ".join(map(str, value[:_SHOWN])) if isinstance(value, list) else str(value))[:200]
+
+
 class Severity(StrEnum):
     """How much a finding matters."""
 
     UNSAFE = "unsafe"
-    """Opening the file as its writer meant would run something that is not known to be data."""
+    """Opening the file as its writer meant would run something that is not known to be data, or
+    reach out of it: write elsewhere when unpacked, read another file."""
     BROKEN = "broken"
     """The file is damaged, lies about itself or is beyond a limit."""
     NOTE = "note"
@@ -71,6 +81,9 @@ class Finding:
     severity: Severity
     what: str
     position: int | None = None
+
+    def __str__(self) -> str:
+        return self.what if self.position is None else f"{self.what} (byte {self.position})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,4 +145,56 @@ class Report:
     @property
     def unsafe(self) -> bool:
         """Whether opening it, or something inside, as its writer meant would run code."""
-        return any(f.severity is Severity.UNSAFE for _, f in self.all_findings())
+        return self.worst is Severity.UNSAFE
+
+    @property
+    def worst(self) -> Severity | None:
+        """The most severe that was found of it or inside; None when nothing was."""
+        found = {finding.severity for _, finding in self.all_findings()}
+        return next((severity for severity in Severity if severity in found), None)
+
+    @property
+    def writer(self) -> str:
+        """What wrote it, with its version; empty when that is not told."""
+        return " ".join(filter(None, (self.framework, self.written_by)))
+
+    @property
+    def verdict(self) -> str:
+        """What it comes to, in a line. It never says that a file is safe."""
+        for severity, word in ((Severity.UNSAFE, "UNSAFE"), (Severity.BROKEN, "damaged")):
+            for _, finding in self.all_findings():
+                if finding.severity is severity:
+                    return f"{word}: {finding}"
+        words = {"data": "can be taken over as data", "sandbox": "only by running it in a sandbox"}
+        return words.get(self.takes or "", "is not taken over")
+
+    def facts_lines(self) -> Iterator[tuple[str, str]]:
+        """Yield what is known of it, as (title, text) for a page; the findings are not among it."""
+        if self.writer:
+            yield "written by", self.writer
+        if self.imports:
+            rest = len(self.imports) - _SHOWN
+            more = f" and {rest} more" if rest > 0 else ""
+            yield "names", ", ".join(self.imports[:_SHOWN]) + more
+        for key, value in list(self.facts.items())[:_SHOWN]:
+            yield key.rpartition(".")[2].replace("_", " ")[:20], _in_words(value)
+        if self.tensor_count:
+            yield "tensors", str(self.tensor_count)
+        for tensor in self.tensors[:_SHOWN]:
+            yield "", f"{tensor.name[-60:]}  {tensor.dtype} {list(tensor.shape)}"
+        yield "verdict", self.verdict
+
+    def __str__(self) -> str:
+        """Describe the file for people; control characters of it are left out."""
+        lines = [f"{self.path}  {KINDS[self.kind]}, {self.size} bytes"]
+        lines += [f"  {title:<12} {text}" for title, text in self.facts_lines()]
+        found = list(self.all_findings())
+        for place, finding in found[:_SHOWN]:
+            inside = "" if place == self.path else f"{place.removeprefix(self.path + '!')}: "
+            lines.append(f"  {finding.severity.value:<12} {inside}{finding}")
+        if len(found) > _SHOWN:
+            lines.append(f"  and {len(found) - _SHOWN} findings more")
+        return "\n".join("".join(c for c in line if c.isprintable()) for line in lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"

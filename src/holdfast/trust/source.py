@@ -29,6 +29,8 @@ __all__ = ["Allowance", "Data", "FileSource", "Inflated", "Source", "Stream", "W
 
 _CHUNK: Final = 1 << 16
 _XZ_MEMORY: Final = 256 << 20
+# Up to this size bytes are read at once where all are wanted; more are mapped.
+_READ_WHOLE: Final = 16 << 20
 # What of a decompressed stream stays in memory; more is on disk, in a file without a name.
 _IN_MEMORY: Final = 4 << 20
 
@@ -40,12 +42,14 @@ class Allowance:
         inflated: Bytes that may still be decompressed.
         members: Members of archives and files of folders that may still be looked into.
         tensors: Tensors that may still be named.
+        opcodes: Opcodes of pickles that may still be read.
     """
 
     def __init__(self) -> None:
         self.inflated = 512 << 20
         self.members = 20_000
         self.tensors = 100_000
+        self.opcodes = 20_000_000
 
 
 class Source:
@@ -61,6 +65,11 @@ class Source:
     def size(self) -> int:
         """How many bytes there are."""
         return 0
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the end can be read without reading all before it."""
+        return True
 
     def read(self, start: int, count: int) -> bytes:
         """Return ``count`` bytes from ``start``; fewer where the bytes end."""
@@ -91,19 +100,15 @@ class Source:
         """Return the bytes as a seekable binary file."""
         return io.BufferedReader(Stream(self), _CHUNK)
 
-    def view(self, most: int) -> memoryview:
-        """Return all bytes at once, for what reads no other way.
+    def view(self) -> memoryview:
+        """Return all bytes at once, for what reads no other way; many are mapped and not read.
 
-        Args:
-            most: How many may be brought into memory; a file is mapped and has no such bound.
+        What is mapped must not be cut short while it is used.
 
         Raises:
-            Corrupt: There are more.
+            Corrupt: They cannot be mapped.
         """
-        data = self.read(0, most + 1)
-        if len(data) > most:
-            raise Corrupt(f"it is larger than {most >> 20} MiB, more than is read here")
-        return memoryview(data)
+        return memoryview(self.read(0, self.size))
 
     def close(self) -> None:
         """Give back what the source holds; reading ends."""
@@ -183,20 +188,24 @@ class FileSource(Source):
             count -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def view(self, most: int) -> memoryview:  # noqa: ARG002 - nothing is brought into memory
-        """Return a map of the file; it must not be cut short while it is used."""
-        if not self._size:
-            return memoryview(b"")
-        try:
-            return memoryview(mmap.mmap(self._file, self._size, access=mmap.ACCESS_READ))
-        except (OSError, ValueError) as error:
-            raise Corrupt(f"it cannot be mapped: {error!s:.100}") from error
+    def view(self) -> memoryview:
+        """Return the file's bytes, as a map of them when they are many."""
+        if self._size <= _READ_WHOLE:
+            return memoryview(self.read(0, self._size))
+        return _mapped(self._file, self._size)
 
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _mapped(file: int, size: int) -> memoryview:
+    try:
+        return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:
+        raise Corrupt(f"it cannot be mapped: {error!s:.100}") from error
 
 
 class Window(Source):
@@ -213,6 +222,17 @@ class Window(Source):
         if self._size is None:
             self._size = max(0, self._source.size - self._start)
         return max(0, self._size)
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the end can be read without reading all before it."""
+        return self._source.jumps
+
+    def view(self) -> memoryview:
+        """Return the window's bytes, as a part of a map when they are many."""
+        if self.size <= _READ_WHOLE:
+            return memoryview(self.read(0, self.size))
+        return self._source.view()[self._start : self._start + self.size]
 
     def read(self, start: int, count: int) -> bytes:
         """Return ``count`` bytes from ``start``; fewer where the window ends."""
@@ -299,13 +319,16 @@ class Inflated(Source):
     Damage and exhausted allowance end the bytes; ``fault`` then says so.
     """
 
-    def __init__(self, source: Source, coding: str, allowance: Allowance) -> None:
+    def __init__(
+        self, source: Source, coding: str, allowance: Allowance, size: int | None = None
+    ) -> None:
         """Begin.
 
         Args:
             source: The compressed bytes.
             coding: ``deflate``, ``zlib``, ``gzip``, ``bzip2`` or ``xz``.
             allowance: What may be spent.
+            size: How many bytes it claims to become; reading goes no further.
         """
         self._source = source
         self._coding = coding
@@ -315,18 +338,36 @@ class Inflated(Source):
         self._read = 0
         self._have = 0
         self._ended = False
+        self._claimed = size
 
     @property
     def size(self) -> int:
-        """How many bytes there are; decompresses all of them."""
+        """How many bytes there are: as claimed until the stream ended; else decompresses all."""
+        if self._claimed is not None and not self._ended:
+            return self._claimed
         while not self._ended:
             self._fill()
         return self._have
 
     @property
-    def consumed(self) -> int:
-        """How many compressed bytes were taken so far."""
-        return self._read - len(self._unpacker.unused_data)
+    def jumps(self) -> bool:
+        """Whether the end can be read without decompressing much before it."""
+        return self._ended or (self._claimed is not None and self._claimed <= _READ_WHOLE)
+
+    def view(self) -> memoryview:
+        """Return all bytes, decompressed; many are in a file without a name, which is mapped."""
+        while not self._ended:
+            self._fill()
+        if self._have <= _READ_WHOLE:
+            return memoryview(self.read(0, self._have))
+        self._spool.flush()
+        return _mapped(self._spool.fileno(), self._have)
+
+    @property
+    def end(self) -> int | None:
+        """Where the compressed bytes end, when all of them were read and are sound."""
+        whole = self._ended and self.fault is None
+        return self._read - len(self._unpacker.unused_data) if whole else None
 
     def read(self, start: int, count: int) -> bytes:
         """Return ``count`` bytes from ``start``; fewer where the stream ends."""
@@ -342,6 +383,9 @@ class Inflated(Source):
     def _fill(self) -> None:
         """Decompress a little more."""
         room = min(_CHUNK * 4, self._allowance.inflated)
+        if self._claimed is not None and self._have > self._claimed:
+            self._end(f"it becomes more than the {self._claimed} bytes that it claims")
+            return
         if room <= 0:
             self._end("decompressing it would go beyond the limit of a scan")
             return

@@ -19,7 +19,7 @@ from typing import Final
 from holdfast.errors import Corrupt
 from holdfast.trust.source import Allowance, Inflated, Source
 
-__all__ = ["Entry", "ZipArchive", "escapes", "has_directory", "open_zip"]
+__all__ = ["Entry", "ZipArchive", "escapes", "has_directory", "is_absolute", "open_zip"]
 
 _LOCAL: Final = b"PK\x03\x04"
 _CENTRAL: Final = b"PK\x01\x02"
@@ -115,7 +115,7 @@ class ZipArchive:
         if coding is None:
             raise Corrupt(f"it is compressed by method {entry.method}, which is not read here")
         packed = self.source.window(start, entry.packed)
-        return Inflated(packed, coding, allowance)
+        return Inflated(packed, coding, allowance, entry.size)
 
     def content(self, entry: Entry, most: int, allowance: Allowance) -> bytes:
         """Return all of a member's content, judged by its size and checksum.
@@ -133,16 +133,36 @@ class ZipArchive:
         return data
 
 
+def is_absolute(name: str) -> bool:
+    """Say whether a name starts at the root, or on a drive."""
+    return name[:1] in ("/", "\\") or (len(name) > 1 and name[1] == ":")
+
+
 def escapes(name: str) -> bool:
     """Say whether a member's name would lead out of the folder that it is unpacked in."""
-    parts = name.replace("\\", "/").split("/")
-    return name[:1] in ("/", "\\") or ".." in parts or (len(name) > 1 and name[1] == ":")
+    return is_absolute(name) or ".." in name.replace("\\", "/").split("/")
 
 
-def has_directory(source: Source) -> bool:
-    """Say whether the bytes end as a zip archive does, whatever they begin with."""
-    tail_start = max(0, source.size - _TAIL)
-    return any(True for _ in _ends(source.read(tail_start, _TAIL), tail_start))
+def has_directory(source: Source, *, to_the_end: bool = False) -> bool:
+    """Say whether the bytes end as a zip archive does, whatever they begin with.
+
+    Args:
+        source: The bytes.
+        to_the_end: Whether nothing may follow the archive; some readers do not mind.
+    """
+    start = max(0, source.size - _TAIL)
+    tail = source.read(start, _TAIL)
+    ends = list(_ends(tail, start))
+    exact = [end for end in ends if _closes(tail, end - start)]
+    return any(_leads_somewhere(source, end) for end in (exact if to_the_end else ends))
+
+
+def _leads_somewhere(source: Source, end: int) -> bool:
+    """Say whether an end record is more than four bytes that look like one."""
+    try:
+        return bool(_directory(source, end)[0])
+    except Corrupt:
+        return False
 
 
 def open_zip(source: Source) -> ZipArchive:
@@ -183,12 +203,16 @@ def _ends(tail: bytes, start: int) -> Iterator[int]:
         if at + 22 > len(tail):
             continue
         last = at if last is None else last
-        comment = int.from_bytes(tail[at + 20 : at + 22], "little")
-        if at + 22 + comment == len(tail):
+        if _closes(tail, at):
             exact = True
             yield start + at
     if not exact and last is not None:
         yield start + last
+
+
+def _closes(tail: bytes, at: int) -> bool:
+    """Say whether an end record and its comment reach to the end."""
+    return at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)
 
 
 def _directory(source: Source, end: int) -> tuple[list[Entry], int]:

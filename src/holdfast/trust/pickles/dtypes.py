@@ -18,6 +18,9 @@ _DTYPES: Final = frozenset({"numpy:dtype", "numpy._core.multiarray:dtype"})
 # Kind and size, as ``dtype.str`` spells them; for U the size is in characters of four bytes.
 _CODE: Final = re.compile(r"[<>=|]?([biufcmMOSUV])([0-9]{1,9})")
 
+# Bit of a dtype's flags (numpy's NPY_ITEM_HASOBJECT).
+_HAS_OBJECTS: Final = 1
+
 
 class Unknown(Exception):
     """The dtype is not one whose size is known here."""
@@ -33,19 +36,19 @@ def item_size(dtype: Any) -> int | None:
         None for dtypes of Python objects, or with fields that are such.
 
     Raises:
-        Unknown: It is no dtype that numpy's own pickling writes.
+        Unknown: It is no dtype that numpy's own pickling writes, or its state contradicts it: numpy
+            believes the state, for example a flag that says that numbers are objects.
     """
     code, state = _parts(dtype)
     found = _CODE.fullmatch(code)
     if found is None:
         raise Unknown
     kind, digits = found.groups()
-    if _has_objects(kind, state):
-        return None
     size = int(digits) * (4 if kind == "U" else 1)
-    if kind in "SUV" and state is not None and state[5:6] != (size,):
-        raise Unknown
-    return size
+    objects = kind == "O"
+    if state is not None:
+        objects = _judged(kind, size, state)
+    return None if objects else size
 
 
 def _parts(dtype: Any) -> tuple[str, tuple[Any, ...] | None]:
@@ -62,19 +65,31 @@ def _parts(dtype: Any) -> tuple[str, tuple[Any, ...] | None]:
     return code, state
 
 
-def _has_objects(kind: str, state: tuple[Any, ...] | None) -> bool:
-    if kind == "O":
-        return True
-    if kind != "V" or state is None:
-        return False
-    if len(state) > 2 and type(state[2]) is tuple and len(state[2]) == 2:  # a subarray
-        return item_size(state[2][0]) is None
-    fields = state[4] if len(state) > 4 else None
+def _judged(kind: str, size: int, state: tuple[Any, ...]) -> bool:
+    """Return whether items are objects or hold some, once the state agrees with the rest."""
+    if not 8 <= len(state) <= 9:
+        raise Unknown
+    subarray, names, fields, itemsize, flags = state[2], state[3], state[4], state[5], state[7]
+    if type(itemsize) is not int or itemsize != (size if kind in "SUV" else -1):
+        raise Unknown
+    objects = kind == "O"
+    if kind == "V":
+        objects = _has_objects(subarray, fields)
+    elif subarray is not None or names is not None or fields is not None:
+        raise Unknown
+    if type(flags) is not int or bool(flags & _HAS_OBJECTS) != objects:
+        raise Unknown
+    return objects
+
+
+def _has_objects(subarray: Any, fields: Any) -> bool:
+    if subarray is not None:
+        if type(subarray) is not tuple or len(subarray) != 2:
+            raise Unknown
+        return item_size(subarray[0]) is None
     if fields is None:
         return False
     if type(fields) is not Pairs:
         raise Unknown
-    return any(
-        item_size(field[0]) is None if type(field) is tuple and field else True
-        for _, field in fields.items
-    )
+    inner = [field[0] if type(field) is tuple and field else None for _, field in fields.items]
+    return any([item_size(dtype) is None for dtype in inner])  # noqa: C419 - each must be known

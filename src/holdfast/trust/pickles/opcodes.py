@@ -289,25 +289,29 @@ def _memoize(machine: Machine) -> None:
 # Imports and calls.
 
 
-def _import(machine: Machine, module: str, name: str) -> None:
-    """Push an import, under the name that Python 3 looks for."""
+def _import(machine: Machine, module: str, name: str) -> Global:
+    """Note an import, under the name that Python 3 looks for."""
     if machine.out.protocol < 3:
         renamed = NAME_MAPPING.get((module, name))
         module, name = renamed or (IMPORT_MAPPING.get(module, module), name)
-    machine.imported(module, name)
+    return machine.imported(module, name)
+
+
+def _import_lines(machine: Machine, encoding: str) -> Global:
+    module = _decoded(machine.line(), encoding)
+    return _import(machine, module, _decoded(machine.line(), encoding))
 
 
 def _global(machine: Machine) -> None:
-    module = _decoded(machine.line(), "utf-8")
-    _import(machine, module, _decoded(machine.line(), "utf-8"))
+    machine.stack.append(_import_lines(machine, "utf-8"))
 
 
 def _stack_global(machine: Machine) -> None:
     name, module = machine.pop(), machine.pop()
     if isinstance(name, str) and isinstance(module, str):
-        _import(machine, module, name)
+        machine.stack.append(_import(machine, module, name))
     else:
-        machine.imported(_computed(module), _computed(name))
+        machine.stack.append(machine.imported(_computed(module), _computed(name)))
 
 
 def _computed(value: Any) -> str:
@@ -325,11 +329,8 @@ def _computed(value: Any) -> str:
 
 
 def _inst(machine: Machine) -> None:
-    mark = machine.unmark()
-    module = _decoded(machine.line(), "ascii")
-    _import(machine, module, _decoded(machine.line(), "ascii"))
-    function = machine.stack.pop()
-    arguments = tuple(machine.cut(mark))
+    function = _import_lines(machine, "ascii")  # Python's imports before it takes the mark
+    arguments = tuple(machine.cut(machine.unmark()))
     machine.called(function, arguments, new=not arguments)
 
 
@@ -379,7 +380,7 @@ def _extension(width: int, machine: Machine) -> None:
     code = int.from_bytes(machine.take(width), "little", signed=width == 4)
     if code <= 0:
         raise Break("an extension code that is not positive")
-    machine.imported("copyreg", f"<extension {code}>")
+    machine.stack.append(machine.imported("copyreg", f"<extension {code}>"))
 
 
 def _push_persistent(machine: Machine, key: Any) -> None:

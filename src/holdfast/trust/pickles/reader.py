@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
+from contextlib import suppress
+from operator import length_hint
 from typing import Any, Final
 
 from holdfast.trust.pickles.dtypes import Unknown
@@ -42,20 +45,22 @@ def read(
     if view.format != "B" or view.ndim != 1:
         view = view.cast("B")
     machine = Machine(view, offset, limits)
+    steps = iter(range(limits.opcodes))
     try:
-        _run(machine, joblib=joblib)
+        _run(machine, steps, joblib=joblib)
     except Missing as error:
         machine.find(f"{error}; what follows is not described", Severity.UNSAFE)
     except Break as error:
         machine.find(f"the pickle breaks off: {error}")
     machine.out.stopped = machine.at
+    machine.out.opcodes += limits.opcodes - length_hint(steps)
     return machine.out
 
 
-def _run(machine: Machine, *, joblib: bool) -> None:
-    """Follow opcodes up to STOP; raises ``Break`` where an unpickler gives up."""
+def _run(machine: Machine, steps: Iterator[int], *, joblib: bool) -> None:
+    """Follow opcodes up to STOP, one a step; raises ``Break`` where an unpickler gives up."""
     data = machine.data
-    for _ in range(machine.limits.opcodes):
+    for _ in steps:
         if machine.at == machine.frame_end:
             machine.leave_frame()
         if machine.at >= machine.size:
@@ -64,6 +69,8 @@ def _run(machine: Machine, *, joblib: bool) -> None:
         code = data[machine.at]
         machine.at += 1
         if code == _STOP:
+            if machine.at < machine.frame_end:
+                machine.find("its last frame goes on after its end")
             machine.out.end = machine.at
             machine.out.root = machine.pop_root()
             return
@@ -81,15 +88,17 @@ def _after_build(machine: Machine, call: Call) -> None:
     if is_wrapper(call):
         machine.stack[-1] = _inline(machine, call)
     elif is_old_wrapper(call):
-        name = facts_of(call).get("filename")
-        said = repr(name)[:100] if type(name) is str else "some file"
+        said = "some file"
+        with suppress(Unknown):
+            name = facts_of(call).get("filename")
+            said = repr(name)[:100] if type(name) is str else said
         machine.find(f"would load {said} beside it, as a pickle if it is one", Severity.UNSAFE)
 
 
 def _inline(machine: Machine, call: Call) -> Inline:
-    facts = facts_of(call)
     start = machine.file_position()
     try:
+        facts = facts_of(call)
         size = size_of(facts)
     except Unknown as error:
         raise Missing("an array of joblib is described in an unknown way") from error
@@ -98,6 +107,8 @@ def _inline(machine: Machine, call: Call) -> Inline:
         _join(machine.out, nested)
         if nested.end is None:
             raise Break("the pickle of an array of objects breaks off")
+        if nested.findings:
+            raise Missing("the pickle of an array of objects is not as a pickler writes it")
         machine.go_on_at(nested.end)
         found = Inline(start, nested.end - start, call, facts, nested.root)
     else:
@@ -124,4 +135,5 @@ def _join(out: Reading, nested: Reading) -> None:
     out.changes.extend(nested.changes)
     out.persistent.extend(nested.persistent)
     out.findings.extend(nested.findings)
+    out.opcodes += nested.opcodes
     out.python2 = out.python2 or nested.python2

@@ -80,6 +80,8 @@ class Machine:
         # Python's unpickler holds a frame of its own: its end, and where the file then goes on.
         self.frame_end = -1
         self.file_at = -1
+        # The C unpickler's buffer ends with the longest frame.
+        self.buffer_end = -1
         self.out = Reading()
 
     # Findings.
@@ -95,12 +97,13 @@ class Machine:
         """Return the next bytes; raises ``Break`` when there are not so many."""
         if self.at == self.frame_end:
             self.leave_frame()
-        stop = self.at + count
+        start, stop = self.at, self.at + count
         if stop > self.size:
             raise Break(f"it is cut short: {count} bytes were to follow")
-        taken = self.data[self.at : stop]
+        if start < self.buffer_end < stop:
+            self.disagree()
         self.at = stop
-        return taken
+        return self.data[start:stop]
 
     def number(self, width: int) -> int:
         """Return the next unsigned little-endian number."""
@@ -118,6 +121,8 @@ class Machine:
             found = bytes(self.data[at : at + _LINE]).find(b"\n")
             if found >= 0:
                 self.at = at + found + 1
+                if start < self.buffer_end < self.at:
+                    self.disagree()
                 return bytes(self.data[start : at + found])
             at += _LINE
         if at < self.size:
@@ -153,7 +158,19 @@ class Machine:
         """Begin a frame; the C unpickler only demands that its bytes are there."""
         if length > self.size - self.at:
             self.find(f"a frame claims {length} bytes, more than there are")
-        self.frame_end = self.file_at = min(self.at + length, self.size)
+        end = min(self.at + length, self.size)
+        if self.at < self.buffer_end < end:
+            self.disagree()
+        self.frame_end = self.file_at = end
+        self.buffer_end = max(self.buffer_end, end)
+
+    def disagree(self) -> None:
+        """Note a frame whose end readers treat differently.
+
+        Of bytes of the frame that are too few, ``pickle.loads`` reads the rest behind it, Python's
+        unpickler fails, and ``pickle.load`` of a file without ``peek`` forgets them.
+        """
+        self.find("a frame ends within an opcode: readers disagree on it", Severity.UNSAFE)
 
     # Stack.
 
@@ -207,11 +224,11 @@ class Machine:
 
     # Descriptions.
 
-    def imported(self, module: str, name: str) -> None:
-        """Push an import."""
+    def imported(self, module: str, name: str) -> Global:
+        """Note an import."""
         found = Global(module, name, self.opcode_at)
         self.out.globals.append(found)
-        self.stack.append(found)
+        return found
 
     def called(self, function: Any, arguments: Any, keywords: Any = None, *, new: bool) -> None:
         """Push a call."""

@@ -191,6 +191,7 @@ class Reading:
         stopped: Where reading stopped.
         python2: Whether it has byte strings of Python 2 that are not ASCII.
         buffers: How many buffers it wants from whoever loads it.
+        opcodes: How many opcodes were read, those of pickles inside included.
         findings: What is wrong with it, in order.
     """
 
@@ -205,6 +206,7 @@ class Reading:
     stopped: int = 0
     python2: bool = False
     buffers: int = 0
+    opcodes: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     @property

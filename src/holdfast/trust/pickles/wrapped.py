@@ -23,10 +23,8 @@ _OLD: Final = frozenset(
     for name in ("NDArrayWrapper", "ZNDArrayWrapper")
 )
 _MAKERS: Final = frozenset({"copyreg:_reconstructor", "copyreg:__newobj__"})
-_PARAMETERS: Final = (
-    "subclass", "shape", "order", "dtype", "allow_mmap", "numpy_array_alignment_bytes",
-)  # fmt: skip
 _MOST: Final = 1 << 62
+_MOST_AXES: Final = 64
 
 
 def is_wrapper(call: Call) -> bool:
@@ -49,20 +47,32 @@ def _class_of(call: Call) -> str | None:
 
 
 def facts_of(call: Call) -> dict[str, Any]:
-    """Return an object's attributes as far as BUILD and the constructor's arguments set them."""
-    facts: dict[str, Any] = {}
-    if not call.new and type(call.arguments) is tuple and _class_of(call) == _key(call.function):
-        facts.update(zip(_PARAMETERS, call.arguments, strict=False))
-    for state in call.states:
-        parts = state if type(state) is tuple and len(state) == 2 else (state,)
-        for part in parts:
-            if type(part) is Pairs:
-                facts.update((key, value) for key, value in part.items if type(key) is str)
-    return facts
+    """Return the attributes of an object that is made and described as Python's pickling does it.
+
+    Raises:
+        Unknown: It is made or described in another way, so that its attributes are not certain.
+    """
+    made = call.arguments == () if call.new else _is_reconstructed(call)
+    if not made or call.keywords is not None or len(call.states) != 1:
+        raise Unknown
+    state = call.states[0]
+    if type(state) is not Pairs or not all(type(key) is str for key, _ in state.items):
+        raise Unknown
+    return dict(state.items)
 
 
-def _key(function: Any) -> str | None:
-    return function.key if isinstance(function, Global) else None
+def _is_reconstructed(call: Call) -> bool:
+    """Say whether protocol 0 or 1 made the object: from nothing but its class."""
+    if not isinstance(call.function, Global) or call.function.key != "copyreg:_reconstructor":
+        return False
+    arguments = call.arguments
+    return (
+        type(arguments) is tuple
+        and len(arguments) == 3
+        and isinstance(arguments[1], Global)
+        and arguments[1].key == "builtins:object"
+        and arguments[2] is None
+    )
 
 
 def size_of(facts: dict[str, Any]) -> int | None:
@@ -72,12 +82,18 @@ def size_of(facts: dict[str, Any]) -> int | None:
         Unknown: The description is not one that joblib writes.
     """
     shape = facts.get("shape")
-    if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+    if type(shape) is not tuple or not all(type(n) is int and 0 <= n < _MOST for n in shape):
+        raise Unknown
+    if len(shape) > _MOST_AXES or not _is_aligned(facts):
         raise Unknown
     size = item_size(facts.get("dtype"))
     if size is None:
+        if facts.get("allow_mmap") is not False:  # a map of pointers to objects
+            raise Unknown
         return None
-    # Longer products than an address space have no array.
-    if len(shape) > 64 or any(n > _MOST for n in shape):
-        raise Unknown
     return math.prod(shape) * size
+
+
+def _is_aligned(facts: dict[str, Any]) -> bool:
+    """Say whether it is certain that padding comes before the array, or that none does."""
+    return type(facts.get("numpy_array_alignment_bytes")) in (int, type(None))

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from holdfast.errors import Corrupt, UsageError
-from holdfast.trust.report import Finding, Report, Severity
-from holdfast.trust.scan.contents import report_on
+from holdfast.trust.report import KINDS, Finding, Report, Severity
+from holdfast.trust.scan.contents import scanner
+from holdfast.trust.scan.folders import look_at_folder
+from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.source import FileSource
 
 __all__ = ["kind_of", "scan_path"]
 
-_MOST_FILES: Final = 20_000
-_MOST_JSON: Final = 16 << 20
 # Endings that promise a kind; a file of another kind is worth a word.
-_PROMISED: Final = {
-    ".cbm": {"catboost"}, ".gguf": {"gguf"}, ".h5": {"hdf5"}, ".hdf5": {"hdf5"},
-    ".joblib": {"joblib", "pickle", "compressed"}, ".keras": {"keras"}, ".npy": {"npy"},
-    ".npz": {"npz"}, ".onnx": {"onnx"}, ".pkl": {"pickle", "joblib"},
-    ".safetensors": {"safetensors"}, ".skops": {"skops"}, ".ubj": {"xgboost-ubj"},
+_PROMISED: Final[dict[str, frozenset[str]]] = {
+    ending: frozenset(kinds.split())
+    for ending, kinds in {
+        ".7z": "7z", ".bin": "", ".cbm": "catboost", ".gguf": "gguf", ".h5": "hdf5 keras-h5",
+        ".hdf5": "hdf5 keras-h5", ".joblib": "joblib pickle compressed", ".keras": "keras",
+        ".npy": "npy", ".npz": "npz", ".onnx": "onnx", ".p": "pickle joblib",
+        ".pb": "graphdef savedmodel", ".pickle": "pickle joblib", ".pkl": "pickle joblib",
+        ".pt": "torch torch-legacy torchscript torch-program",
+        ".pth": "torch torch-legacy torchscript", ".pt2": "torch-program",
+        ".safetensors": "safetensors", ".skops": "skops", ".tar": "tar",
+        ".ubj": "xgboost-ubj", ".zip": "zip npz torch torchscript torch-program keras skops",
+        ".json": "xgboost-json unknown", ".txt": "lightgbm unknown", ".md": "unknown",
+        ".py": "unknown", ".csv": "unknown", ".yaml": "unknown", ".yml": "unknown",
+    }.items()
+    if kinds
 }  # fmt: skip
 
 
 def scan_path(
     path: Path, known: frozenset[str], progress: Callable[[Path], None] | None = None
 ) -> Report:
-    """Report on a file, or on a folder and everything in it. Links are not followed.
+    """Report on a file, or on a folder and everything in it.
 
     Args:
         path: The file or folder.
@@ -40,9 +47,9 @@ def scan_path(
     Raises:
         UsageError: There is no such path, or it cannot be read.
     """
-    if path.is_dir() and not path.is_symlink():
-        return _folder(path, known, progress)
-    return _file(path, known)
+    if path.is_dir():
+        return look_at_folder(scanner(known), path, _file, progress)
+    return _file(scanner(known), path, str(path))
 
 
 def kind_of(path: Path) -> str:
@@ -50,82 +57,12 @@ def kind_of(path: Path) -> str:
     return scan_path(path, frozenset()).kind
 
 
-def _file(path: Path, known: frozenset[str]) -> Report:
+def _file(scan: Scanner, path: Path, name: str) -> Report:
     with FileSource(path) as source:
-        report = report_on(source, path.name, known)
+        report = scan.look(source, name)
     promised = _PROMISED.get(path.suffix.lower())
     if promised is None or report.kind in promised:
         return report
-    what = f"its name promises {path.suffix}, which it is not"
+    what = f"its name ends in {path.suffix}, but it is: {KINDS[report.kind]}"
     note = Finding(severity=Severity.NOTE, what=what)
     return replace(report, findings=(*report.findings, note))
-
-
-def _folder(path: Path, known: frozenset[str], progress: Callable[[Path], None] | None) -> Report:
-    members: list[Report] = []
-    findings: list[Finding] = []
-    size = 0
-    for place, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(place) / name
-            relative = file.relative_to(path).as_posix()
-            if len(members) >= _MOST_FILES:
-                what = f"more than {_MOST_FILES} files; the rest was not looked into"
-                findings.append(Finding(severity=Severity.NOTE, what=what))
-                return _concluded(path, size, members, findings)
-            if file.is_symlink():
-                what = f"{relative} is a link to {os.readlink(file)!r:.100}"  # noqa: PTH115 - a text
-                findings.append(Finding(severity=Severity.NOTE, what=what))
-                continue
-            if progress is not None:
-                progress(file)
-            try:
-                member = _file(file, known)
-            except UsageError as error:
-                findings.append(Finding(severity=Severity.BROKEN, what=error.message))
-                continue
-            size += member.size
-            members.append(replace(member, path=relative))
-    return _concluded(path, size, members, findings)
-
-
-def _concluded(path: Path, size: int, members: list[Report], findings: list[Finding]) -> Report:
-    """Say what a folder is for by the files in it."""
-    names = {member.path for member in members}
-    kind, framework = "folder", None
-    if "saved_model.pb" in names:
-        kind, framework = "savedmodel", "TensorFlow"
-    elif "adapter_config.json" in names:
-        kind, framework = "peft", "PEFT"
-    elif "config.json" in names:
-        config = _config(path / "config.json")
-        if isinstance(config.get("model_type"), str):
-            kind, framework = "huggingface", "transformers"
-        if "auto_map" in config:
-            findings.append(_code("config.json names code of its own (auto_map)"))
-    if kind in ("huggingface", "peft"):
-        findings += [
-            _code(f"{n} is code beside the model") for n in sorted(names) if n.endswith(".py")
-        ]
-    return Report(
-        path=str(path),
-        kind=kind,
-        size=size,
-        framework=framework,
-        findings=tuple(findings),
-        members=tuple(members),
-    )
-
-
-def _code(what: str) -> Finding:
-    return Finding(severity=Severity.UNSAFE, what=what)
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        with FileSource(path) as source:
-            found = json.loads(source.exactly(0, min(source.size, _MOST_JSON), "the file"))
-    except (ValueError, RecursionError, Corrupt, UsageError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from holdfast.trust.pickles import Call, Global, Pairs, Reading, read
+from holdfast.trust.pickles import LIMITS, Call, Global, Limits, Pairs, Reading, read
 from holdfast.trust.report import Finding, Severity
-from holdfast.trust.scan.vocabulary import DATA, FAMILIES
+from holdfast.trust.scan.usual_calls import USUAL
+from holdfast.trust.scan.vocabulary import DATA, FAMILIES, UNREAD
 
 __all__ = ["Described", "describe"]
 
@@ -36,7 +37,9 @@ class Described(NamedTuple):
     reading: Reading
 
 
-def describe(data: memoryview, known: frozenset[str], *, offset: int = 0) -> Described:
+def describe(
+    data: memoryview, known: frozenset[str], *, offset: int = 0, limits: Limits = LIMITS
+) -> Described:
     """Read a pickle and say what it is made of.
 
     Args:
@@ -44,15 +47,18 @@ def describe(data: memoryview, known: frozenset[str], *, offset: int = 0) -> Des
         known: Further names that are data: classes that Holdfast's registry knows,
             ``module:qualname``.
         offset: Where it starts.
+        limits: Where reading gives up.
     """
-    reading = read(data, offset=offset)
-    strange = [item for item in reading.globals if item.key not in DATA and item.key not in known]
+    reading = read(data, offset=offset, limits=limits)
+    others = [item for item in reading.globals if item.key not in DATA and item.key not in known]
+    strange = [item for item in others if item.key not in UNREAD]
     findings = list(_would_run(strange, reading))
+    findings += _hidden(data, reading, offset, limits)
     findings += reading.findings[:_MOST]
     framework, version = _writer(reading)
     broken = any(finding.severity is Severity.BROKEN for finding in reading.findings)
     unsafe = any(finding.severity is Severity.UNSAFE for finding in findings)
-    takes = "sandbox" if unsafe else "data"
+    takes = "sandbox" if unsafe or others else "data"
     return Described(
         imports=tuple(dict.fromkeys(f"{g.module}.{g.name}" for g in reading.globals)),
         findings=tuple(findings),
@@ -69,7 +75,7 @@ def _would_run(strange: Iterable[Global], reading: Reading) -> Iterable[Finding]
     called: set[str] = set()
     count = 0
     for call in reading.calls:
-        name = _called(call, strangers)
+        name = _called(call, strangers) or _oddly_called(call)
         if name is None or name in called:
             continue
         called.add(name)
@@ -104,6 +110,46 @@ def _called(call: Call, strangers: dict[int, Global]) -> str | None:
     if type(function) is Global:
         return f"{function.module}.{function.name}" if id(function) in strangers else None
     return "something that it computes"
+
+
+def _oddly_called(call: Call) -> str | None:
+    """Return the name of known data that is called as no pickler calls it.
+
+    What an unpickler makes of that is not certain, and so is what its further opcodes work on.
+    """
+    function = call.function
+    if type(function) is not Global:
+        return None
+    name = f"{function.module}.{function.name}"
+    if type(call.arguments) is not tuple:
+        return f"{name} with arguments that it computes"
+    if call.keywords is not None and type(call.keywords) is not Pairs:
+        return f"{name} with arguments that it computes"
+    expected = USUAL.get(function.key)
+    return None if expected is None or expected(call) else f"{name} in an unusual way"
+
+
+def _hidden(data: memoryview, reading: Reading, offset: int, limits: Limits) -> Iterable[Finding]:
+    """Yield what runs only where ``pickle.load`` reads a joblib file: arrays as opcodes."""
+    if not reading.inline:
+        return
+    plain = read(data, offset=offset, limits=limits, joblib=False)
+    seen = {(item.position, item.key) for item in reading.globals}
+    for item in plain.globals:
+        if (item.position, item.key) not in seen:
+            yield Finding(
+                severity=Severity.UNSAFE,
+                what=f"would import {item.module}.{item.name} where pickle.load reads it",
+                position=item.position,
+            )
+    calls = {call.position for call in reading.calls}
+    for call in plain.calls:
+        if call.position not in calls:
+            yield Finding(
+                severity=Severity.UNSAFE,
+                what="would call something where pickle.load reads it",
+                position=call.position,
+            )
 
 
 def _writer(reading: Reading) -> tuple[str | None, str | None]:

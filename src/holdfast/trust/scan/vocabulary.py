@@ -1,14 +1,18 @@
 """The names in pickles that are known to be data: a closed list, never a list of what is bad.
 
-What stands here is read by Holdfast itself, as numbers and containers; nothing of it is imported
-or called. A name that is not here is one that would run something unknown.
+What stands in ``DATA`` is read by Holdfast itself, as numbers and containers; nothing of it is
+imported or called. What stands in ``UNREAD`` is data too, of values that Holdfast does not take
+over from pickles. A name that is in neither is one that would run something unknown.
+
+The names are those that the libraries' own pickling writes.
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Final
 
-__all__ = ["DATA", "FAMILIES"]
+__all__ = ["DATA", "FAMILIES", "UNREAD"]
 
 _NUMPY: Final = tuple(
     f"numpy.{core}.{name}"
@@ -31,8 +35,28 @@ _TORCH_DTYPES: Final = tuple(
     )
 )  # fmt: skip
 
+_NUMPY_SCALARS: Final = tuple(
+    f"numpy:{name}"
+    for name in (
+        "bool", "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+        "float16", "float32", "float64", "complex64", "complex128", "str_", "bytes_", "object_",
+        "datetime64", "timedelta64", "number", "integer", "floating", "generic",
+    )
+)  # fmt: skip
+_RANDOM: Final = tuple(
+    f"numpy.random.{name}"
+    for name in (
+        "_pickle:__randomstate_ctor", "_pickle:__generator_ctor", "_pickle:__bit_generator_ctor",
+        "mtrand:RandomState", "bit_generator:SeedSequence", "_mt19937:MT19937", "_pcg64:PCG64",
+        "bit_generator:__pyx_unpickle_SeedSequence", "_pcg64:PCG64DXSM", "_philox:Philox",
+        "_sfc64:SFC64",
+    )
+)  # fmt: skip
+
 DATA: Final[frozenset[str]] = frozenset(
     {
+        *_NUMPY_SCALARS,
+        *_RANDOM,
         *_NUMPY,
         *_STORAGES,
         *_TORCH_DTYPES,
@@ -42,20 +66,16 @@ DATA: Final[frozenset[str]] = frozenset(
         "numpy.ma.core:MaskedArray",
         "numpy.ma:MaskedArray",
         "joblib.numpy_pickle:NumpyArrayWrapper",
-        "numpy.random._pickle:__randomstate_ctor",
-        "numpy.random._pickle:__generator_ctor",
-        "numpy.random._pickle:__bit_generator_ctor",
-        "numpy.random.mtrand:RandomState",
-        "numpy.random._mt19937:MT19937",
-        "numpy.random._pcg64:PCG64",
-        "numpy.random.bit_generator:SeedSequence",
-        "numpy.random.bit_generator:__pyx_unpickle_SeedSequence",
+        "sklearn.externals.joblib.numpy_pickle:NumpyArrayWrapper",
         "_codecs:encode",
         "codecs:encode",
         "collections:OrderedDict",
         "collections:defaultdict",
         "collections:deque",
         "collections:Counter",
+        # How protocols 0 and 1 make an object of a class; the class is a name of its own.
+        "copyreg:_reconstructor",
+        "builtins:object",
         "builtins:set",
         "builtins:frozenset",
         "builtins:slice",
@@ -70,6 +90,9 @@ DATA: Final[frozenset[str]] = frozenset(
         "builtins:float",
         "builtins:str",
         "builtins:bool",
+        "builtins:Ellipsis",
+        # A pattern, compiled from its text and flags.
+        "re:_compile",
         "torch:Size",
         "torch:device",
         "torch._utils:_rebuild_tensor",
@@ -80,6 +103,15 @@ DATA: Final[frozenset[str]] = frozenset(
         "torch.storage:TypedStorage",
         "torch.serialization:_get_layout",
     }
+)
+
+# Data that Holdfast does not read out of pickles, or not all of it.
+UNREAD: Final[frozenset[str]] = frozenset(
+    f"{module}:{name}"
+    for line in files(__package__).joinpath("unread_names.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+    for module, _, names in (line.partition(":"),)
+    for name in names.split()
 )
 
 # Top-level module to the framework that writes it, for naming what a pickle comes from.

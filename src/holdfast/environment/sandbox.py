@@ -1,0 +1,321 @@
+"""Running a function of Holdfast in a process that can do little: a sandbox.
+
+With bubblewrap (https://github.com/containers/bubblewrap) the process has no network, sees only
+the libraries it needs and the files it is given, may write in one folder, may not start other
+processes, and is gone at its time limit whatever it does. Without bubblewrap only its memory and
+time are limited, which is enough for a parser and not for foreign code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from holdfast.environment import seccomp
+from holdfast.environment.inside import RESULT
+from holdfast.errors import Corrupt, EnvironmentMismatch
+
+__all__ = ["Limits", "Outcome", "missing", "run"]
+
+_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+_FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
+_INPUTS: Final = "/holdfast-input"
+_FOLDER: Final = "/holdfast-work"
+_TAIL: Final = 8_000
+_POLL: Final = 0.1
+_MOST_FILES: Final = 10_000
+_MOST_RESULT: Final = 1 << 20
+_BOOT: Final = """\
+import sys
+sys.path.extend(sys.argv[2:])
+from holdfast.environment.inside import enter
+enter(sys.argv[1])
+"""
+_HINT: Final = "sudo apt-get install bubblewrap  # or: dnf install bubblewrap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a sandboxed process may use.
+
+    Attributes:
+        memory: Bytes of memory that is its own.
+        cpu: Seconds of computing.
+        wall: Seconds from beginning to end.
+        disk: Bytes that it may write.
+    """
+
+    memory: int = 4 << 30
+    cpu: int = 300
+    wall: float = 300.0
+    disk: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How it went.
+
+    Attributes:
+        result: What the function returned, as JSON; untrusted. None when it did not get there.
+        ended: ``"done"``, ``"failed"``, ``"time"`` or ``"disk"``.
+        output: The end of what it printed, untrusted.
+        confined: Whether bubblewrap held it.
+    """
+
+    result: dict[str, Any] | None
+    ended: str
+    output: str
+    confined: bool
+
+
+def run(
+    module: str,
+    *,
+    folder: Path,
+    arguments: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    limits: Limits,
+    confine: bool = True,
+) -> Outcome:
+    """Run ``main(**arguments)`` of a module of ours in a sandbox.
+
+    Args:
+        module: The module's name, from our own code.
+        folder: An empty folder of the caller's, the only place where the process may write; it is
+            its working directory.
+        arguments: JSON-like; the path of each input is added under its name.
+        inputs: Files or folders that it may read, beside the libraries of this environment.
+        limits: What it may use.
+        confine: Whether bubblewrap must hold it; without, it is only limited where there is none.
+
+    Raises:
+        EnvironmentMismatch: It must be confined, and cannot be here.
+        Corrupt: It left something else than files and folders in its folder.
+    """
+    lack = missing()
+    if lack is not None and confine:
+        raise EnvironmentMismatch(f"There is no sandbox here: {lack}.", hint=_HINT)
+    confined = lack is None
+    (folder / "tmp").mkdir()
+    places = {
+        name: f"{_INPUTS}/{name}" if confined else str(path.resolve())
+        for name, path in inputs.items()
+    }
+    task = {
+        "module": module,
+        "arguments": {**arguments, **places},
+        "limits": {name: int(v) for name, v in asdict(limits).items() if name != "wall"},
+        "path": _import_path(),
+    }
+    inner = [sys.executable, "-I", "-c", _BOOT, json.dumps(task), *_import_path()]
+    with _pipes() as (rules, told, telling):
+        outer = _bubblewrap(folder, inputs, rules, telling) if confined else []
+        fds = (rules, telling) if confined else ()
+        ended, output = _watch([*outer, *inner], folder, limits, told if confined else None, fds)
+    if ended == "done":
+        _require_plain(folder)
+    result = _result(folder) if ended == "done" else None
+    ended = "failed" if ended == "done" and result is None else ended
+    return Outcome(result=result, ended=ended, output=output, confined=confined)
+
+
+@functools.cache
+def missing() -> str | None:
+    """Return why nothing can be confined here, None when it can."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return "bubblewrap is not installed" if sys.platform == "linux" else "it needs Linux"
+    if seccomp.program() is None:
+        return "the system calls of this kind of machine are not known"
+    words = [program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "/bin/true"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603 - fixed words
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason told"]
+        return f"bubblewrap may not do its work ({said[-1][:200]})"
+    return None
+
+
+def _import_path() -> list[str]:
+    """Return where this process imports from, without the working directory."""
+    return [place for place in sys.path if place and Path(place).exists()]
+
+
+def _bubblewrap(folder: Path, inputs: Mapping[str, Path], rules: int, telling: int) -> list[str]:
+    """Return the command that confines; later words lie over earlier ones."""
+    words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
+    words += ["--new-session", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+    words += ["--bind", str(folder / "tmp"), "/tmp"]  # noqa: S108 - inside, where it is its own
+    for place in (*_SYSTEM, *_FILES, *_libraries()):
+        words += ["--ro-bind-try", place, place]
+    for name, path in inputs.items():
+        words += ["--ro-bind", str(path.resolve()), f"{_INPUTS}/{name}"]
+    words += ["--bind", str(folder), _FOLDER, "--chdir", _FOLDER]
+    words += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    return [*words, "--seccomp", str(rules), "--info-fd", str(telling), "--"]
+
+
+def _libraries() -> list[str]:
+    """Return the folders of this Python and of what it imports."""
+    places = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
+    places += [sysconfig.get_path("stdlib"), str(Path(sys.executable).resolve().parent)]
+    return sorted({*places, *_import_path()})
+
+
+def _environment() -> dict[str, str]:
+    """Return the few variables that the process gets: no secrets, no proxies, no user."""
+    own = {name: value for name in ("KERAS_BACKEND", "TZ") if (value := os.environ.get(name))}
+    return {
+        **own,
+        "PATH": "/usr/bin:/bin",
+        "HOME": _FOLDER,
+        "USER": "sandbox",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "tmp",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUTF8": "1",
+        "HOLDFAST_CACHE": "cache",
+        "LOKY_MAX_CPU_COUNT": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+@contextmanager
+def _pipes() -> Iterator[tuple[int, int, int]]:
+    """Hand out where the filter is read from, and both ends of what bubblewrap tells."""
+    rules, writing = os.pipe()
+    told, telling = os.pipe()
+    try:
+        os.write(writing, seccomp.program() or b"")
+        os.close(writing)
+        yield rules, told, telling
+    finally:
+        for each in (rules, told, telling):
+            os.close(each)
+
+
+def _watch(
+    command: Sequence[str], folder: Path, limits: Limits, told: int | None, fds: tuple[int, ...]
+) -> tuple[str, str]:
+    """Run a command; end it at a limit. Returns how it ended and the end of its output."""
+    process = subprocess.Popen(  # noqa: S603 - a command of ours
+        command,
+        cwd=folder,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=fds,
+        start_new_session=True,
+    )
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    end = time.monotonic() + limits.wall
+    try:
+        ended, output = _follow(process.stdout, folder, limits.disk, end)
+        if ended == "done":  # it may have closed its output and go on
+            process.wait(max(1.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        ended = "time"
+    finally:
+        _end(process, told)
+        process.stdout.close()
+    ended = "failed" if ended == "done" and process.returncode else ended
+    return ended, output.decode("utf-8", "replace")
+
+
+def _end(process: subprocess.Popen[bytes], told: int | None) -> None:
+    """End a process: the confined one first, so that bubblewrap itself can take leave of it."""
+    if process.poll() is None and told is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.kill(int(json.loads(os.read(told, 4096))["child-pid"]), signal.SIGKILL)
+            process.wait(5)
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _follow(stream: IO[bytes], folder: Path, disk: int, end: float) -> tuple[str, bytes]:
+    """Read what a process prints until it closes its output or is at a limit."""
+    tail, next_look = b"", 0.0
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while True:
+            now = time.monotonic()
+            if now > end:
+                return "time", tail
+            if now > next_look:
+                if _too_large(folder, disk):
+                    return "disk", tail
+                next_look = time.monotonic() + _POLL
+            if not selector.select(_POLL):
+                continue
+            part = os.read(stream.fileno(), 1 << 16)
+            if not part:
+                return "done", tail
+            tail = (tail + part)[-_TAIL:]
+
+
+def _too_large(folder: Path, most: int) -> bool:
+    """Say whether a folder has more bytes or files than it may; looks at no more than that."""
+    size = count = 0
+    for entry in _entries(folder):
+        count += 1
+        try:
+            size += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+        if size > most or count > _MOST_FILES:
+            return True
+    return False
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    todo = [str(folder)]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+        except OSError:
+            continue
+
+
+def _require_plain(folder: Path) -> None:
+    """Refuse links and pipes that were left behind: whoever reads them would be led elsewhere."""
+    for count, entry in enumerate(_entries(folder)):
+        file = entry.is_file(follow_symlinks=False)
+        linked = file and entry.stat(follow_symlinks=False).st_nlink > 1
+        plain = (file and not linked) or entry.is_dir(follow_symlinks=False)
+        if not plain:
+            raise Corrupt(f"the sandbox left {entry.name!r:.60}, which is no plain file")
+        if count > _MOST_FILES:
+            raise Corrupt(f"the sandbox left more than {_MOST_FILES} files")
+
+
+def _result(folder: Path) -> dict[str, Any] | None:
+    """Read what the function returned; None when it is no JSON object of a moderate size."""
+    file = folder / RESULT
+    try:
+        if file.stat().st_size > _MOST_RESULT:
+            return None
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,84 @@
+"""GGUF files: numbers as arrays, quantised tensors as their blocks, the header as it is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from holdfast.errors import Corrupt, Unsupported
+from holdfast.rescue.mapped import bytes_of_file
+from holdfast.rescue.taken import Taken
+from holdfast.rescue.tensors import DTYPES, numpy_array, torch_tensor
+from holdfast.trust.gguf import GgufFile, GgufTensor, read_gguf
+from holdfast.trust.source import FileSource
+
+__all__ = ["read_gguf_file"]
+
+_MOST_TEXT: Final = 200
+_SAFE: Final = 2**53
+
+
+def read_gguf_file(path: Path) -> Taken:
+    """Read tensors and metadata.
+
+    Returns:
+        Tensors by name. Quantised ones come as bytes, of shape (…, bytes per row), whose block
+        type ``params["gguf_types"]`` names; reading their numbers needs the program that wrote
+        them. The header, tokenizer included, is kept as the file ``header.gguf``.
+
+    Raises:
+        Corrupt: It is damaged, or lies about sizes.
+        Unsupported: It is of a big-endian machine.
+    """
+    with FileSource(path) as source:
+        file = read_gguf(source)
+        version = int.from_bytes(source.read(4, 4), "little")
+    if file.faults:
+        raise Corrupt(file.faults[0][0])
+    if version != file.version:
+        raise Unsupported("it was written on a big-endian machine.")
+    whole = bytes_of_file(path)
+    quantised = {t.name: t.dtype for t in file.tensors if t.dtype not in (*DTYPES, "BF16")}
+    torch = any(tensor.dtype == "BF16" for tensor in file.tensors)
+    params: dict[str, Any] = {"gguf": _facts(file)}
+    notes = []
+    if quantised:
+        params["gguf_types"] = quantised
+        notes.append(f"{len(quantised)} quantised tensors are kept as the bytes of their blocks.")
+    start = min((tensor.start for tensor in file.tensors), default=len(whole))
+    return Taken(
+        model={tensor.name: _tensor(tensor, whole, torch=torch) for tensor in file.tensors},
+        how="read as data",
+        notes=tuple(notes),
+        params=params,
+        files={"header.gguf": whole[:start].tobytes()},
+    )
+
+
+def _tensor(tensor: GgufTensor, whole: np.ndarray[Any, Any], *, torch: bool) -> Any:
+    data = whole[tensor.start : tensor.start + tensor.size]
+    make = torch_tensor if torch else numpy_array
+    if tensor.dtype in DTYPES or tensor.dtype == "BF16":
+        return make(tensor.dtype, tensor.shape, data)
+    rows = math.prod(tensor.shape[:-1])
+    return make("U8", (*tensor.shape[:-1], tensor.size // max(rows, 1)), data)
+
+
+def _facts(file: GgufFile) -> dict[str, Any]:
+    """Return short metadata as JSON-like values; what is long is in the kept header."""
+    facts: dict[str, Any] = {}
+    for key, value in file.metadata.items():
+        if key in file.counts:
+            facts[key] = f"{file.counts[key]} items"
+        elif isinstance(value, str):
+            facts[key] = value if len(value) <= _MOST_TEXT else f"{len(value)} characters"
+        else:
+            facts[key] = value if _is_json(value) else str(value)
+    return facts
+
+
+def _is_json(number: Any) -> bool:
+    return abs(number) < _SAFE if isinstance(number, int) else math.isfinite(number)
