@@ -97,10 +97,8 @@ class _Nodes:
         if not isinstance(node, dict) or not isinstance(node.get("__loader__"), str):
             raise Corrupt("a node of its schema does not say what it is")
         loader, identity = node["__loader__"], node.get("__id__")
-        if loader == "CachedNode":
-            if identity not in self._known:
-                raise Corrupt("a node of its schema stands for one that is not there")
-            return self._known[identity]
+        if isinstance(identity, int) and identity in self._known:
+            return self._known[identity]  # it is written anew wherever it occurs
         make = _LOADERS.get(loader)
         if make is None:
             raise UnsafeContent(f"a node of its schema is made by {loader[:60]!r}, which calls")
@@ -174,6 +172,8 @@ def _dict(nodes: _Nodes, node: Any) -> Any:
     ]
     if _key(node) == "builtins:dict":
         return Pairs(items)
+    if _key(node) == "collections:Counter":
+        return nodes.call("collections:Counter", (Pairs(items),))
     made = nodes.call(_key(node), (), new=_key(node) != "collections:OrderedDict")
     made.items = items
     return made
