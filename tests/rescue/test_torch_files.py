@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from holdfast import frameworks  # noqa: E402
 from holdfast.errors import Corrupt, HoldfastError, UnsafeContent, Unsupported  # noqa: E402
+from holdfast.rescue.reading import read as read_any  # noqa: E402
 from holdfast.rescue.torch_files import read_torch  # noqa: E402
+from holdfast.trust.scan import scan_path  # noqa: E402
 
 
 class Net(torch.nn.Module):
@@ -127,3 +129,75 @@ def test_mutated_checkpoints_are_refused_or_harmless(tmp_path):
             codes.add(error.code)
         data[place] = kept
     assert {"read", "corrupt"} <= codes
+
+
+# Checkpoints as releases before 1.6 wrote them.
+
+
+def legacy(value, tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+    assert scan_path(path, frozenset()).kind == "torch-legacy"
+    return read_any(path, "torch-legacy").model
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
+     "bool", "complex64"],
+)  # fmt: skip
+def test_every_dtype_of_an_old_checkpoint_comes_back(dtype, tmp_path):
+    value = torch.arange(6).reshape(2, 3).to(getattr(torch, dtype))
+    assert equal({"x": value}, legacy({"x": value}, tmp_path))
+
+
+def test_an_old_checkpoint_comes_back_with_views_and_modules(tmp_path):
+    net, whole = Net(), torch.arange(12.0)
+    value = {
+        "state_dict": net.state_dict(),
+        "a": whole[2:8].reshape(2, 3).T,
+        "b": whole[::2],
+        "empty": torch.empty(0, 3),
+        "epoch": 3,
+    }
+    again = legacy(value, tmp_path)
+    assert equal(value, again)
+    assert again["a"].untyped_storage().data_ptr() == again["b"].untyped_storage().data_ptr()
+    state = legacy(net, tmp_path)
+    assert equal(dict(net.state_dict()), {key: state[key].detach() for key in net.state_dict()})
+
+
+def test_an_old_checkpoint_that_calls_is_refused(tmp_path, monkeypatch):
+    import os
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch canary",)
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HoldfastError):
+        legacy({"x": torch.ones(2), "y": Evil()}, tmp_path)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_mutated_and_cut_old_checkpoints_are_refused_or_harmless(tmp_path):
+    buffer = io.BytesIO()
+    value = {"w": torch.arange(16.0), "b": torch.ones(2, dtype=torch.int32)}
+    torch.save(value, buffer, _use_new_zipfile_serialization=False)
+    whole = buffer.getvalue()
+    data, codes, path = bytearray(whole), set(), tmp_path / "old.pth"
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(data), 400).tolist():
+        kept, data[place] = data[place], int(rng.integers(256))
+        path.write_bytes(data)
+        try:
+            read_any(path, "torch-legacy")
+            codes.add("read")
+        except HoldfastError as error:
+            codes.add(error.code)
+        data[place] = kept
+    assert {"read", "corrupt"} <= codes
+    for end in range(1, len(whole), 7):
+        path.write_bytes(whole[:end])
+        with pytest.raises(HoldfastError):
+            read_any(path, "torch-legacy")

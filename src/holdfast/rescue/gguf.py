@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from holdfast.errors import Corrupt, Unsupported
 from holdfast.rescue.mapped import bytes_of_file
 from holdfast.rescue.taken import Taken, plain_facts
 from holdfast.rescue.tensors import DTYPES, numpy_array, torch_tensor
-from holdfast.trust.gguf import GgufTensor, read_gguf
+from holdfast.trust.gguf import GGML_TYPES, GgufTensor, read_gguf
 from holdfast.trust.source import FileSource
 
 __all__ = ["read_gguf_file"]
+
+_KNOWN: Final = frozenset(name for name, _, _ in GGML_TYPES.values())
 
 
 def read_gguf_file(path: Path) -> Taken:
@@ -37,6 +39,10 @@ def read_gguf_file(path: Path) -> Taken:
         raise Corrupt(file.faults[0][0])
     if version != file.version:
         raise Unsupported("it was written on a big-endian machine.")
+    strange = next((each for each in file.tensors if each.dtype not in _KNOWN), None)
+    if strange is not None:
+        said = f"tensor {strange.name!r:.100} is of the {strange.dtype}"
+        raise Unsupported(f"{said}, whose size is not known here.")
     whole = bytes_of_file(path)
     quantised = {t.name: t.dtype for t in file.tensors if t.dtype not in (*DTYPES, "BF16")}
     torch = any(tensor.dtype == "BF16" for tensor in file.tensors)

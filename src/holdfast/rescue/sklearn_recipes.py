@@ -19,6 +19,7 @@ __all__ = ["RECIPES"]
 _TREES: Final = ("sklearn.neighbors._kd_tree", "sklearn.neighbors._ball_tree")
 _DISTANCES: Final = "sklearn.metrics._dist_metrics"
 _COMPILED: Final = ("sklearn._loss._loss", "_loss", "sklearn.linear_model._sgd_fast")
+_VECTORIZE: Final = ("numpy:vectorize", "numpy.lib.function_base:vectorize")
 _LINKS: Final = "sklearn._loss.link"
 
 # Loss to the link that its constructor gives it.
@@ -164,7 +165,22 @@ def _frozen(graph: Graph, raw: Call, path: Path) -> Any:
     }
     _require_own(graph, f"scipy.stats.rv_{kind}_frozen", fields, (own, made_of))
     fields["random_state"] = graph.make(made_of.get("_random_state"), path)
+    _take_entropy(graph, own, made_of.get("vecentropy"), path)
     return graph.cast.fields(f"scipy.stats.rv_{kind}_frozen", fields)
+
+
+def _take_entropy(graph: Graph, own: Call, raw: Any, path: Path) -> None:
+    """Take the entropy of a discrete distribution, over arrays: scipy's own makes it anew."""
+    if type(raw) is not Call or key_of(raw.function) not in _VECTORIZE or not raw.new:
+        return
+    state = named(state_of(raw))
+    bound = state.pop("pyfunc", None)
+    if type(bound) is not Call or key_of(bound.function) != "builtins:getattr":
+        return
+    if bound.arguments == (own, "_entropy"):
+        graph.take(raw)
+        graph.take(bound)
+        graph.make([*state.values()], path)
 
 
 def _require_own(
