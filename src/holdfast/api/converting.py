@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from holdfast.api.sandboxing import can_open, opened_in_sandbox
 from holdfast.api.save import save
 from holdfast.api.scanning import scan
 from holdfast.api.version import Version
-from holdfast.errors import UnsafeContent, Unsupported
+from holdfast.errors import SecretFound, UnsafeContent, Unsupported
 from holdfast.rescue.reading import read
 from holdfast.rescue.taken import Taken
 from holdfast.trust.report import Report, Severity
@@ -23,7 +24,9 @@ _MOST_NOTES: Final = 100
 _ARRAYS_APART: Final = frozenset({"keras", "keras-h5", "torch", "torch-legacy"})
 
 
-def convert(path: str | os.PathLike[str], name: str, **options: Any) -> Version:
+def convert(
+    path: str | os.PathLike[str], name: str, *, sandbox: bool = False, **options: Any
+) -> Version:
     """Keep what a foreign file holds as a new version; nothing in the file is run.
 
     The file is scanned first. Taken over as data are scikit-learn pickles, joblib and skops files
@@ -34,6 +37,9 @@ def convert(path: str | os.PathLike[str], name: str, **options: Any) -> Version:
     Args:
         path: The file, or a folder that is one model.
         name: The model's name.
+        sandbox: Open what cannot be read as data in a process without network that can write
+            nowhere, may take so much memory and time and is ended then; what it makes of the file
+            is taken over as data and proven. The file's code runs there, and only there.
         options: Those of ``holdfast.save``, for example ``inputs=`` for the proof.
 
     Returns:
@@ -43,11 +49,21 @@ def convert(path: str | os.PathLike[str], name: str, **options: Any) -> Version:
         UnsafeContent: Opening it would run something that is not known to be data.
         Unsupported: It cannot be read as data; the message says what of it, and the way out.
         Corrupt: It is damaged.
+        EnvironmentMismatch: A sandbox was asked for, and nothing can be confined here.
         Anything ``save`` raises.
     """
     path = Path(path)
     report = scan(path)
-    return kept(path, report, taken_from(path, report), name, options)
+    try:
+        return kept(path, report, taken_from(path, report), name, options)
+    except (UnsafeContent, Unsupported) as error:
+        if isinstance(error, SecretFound) or not can_open(report):
+            raise
+        if not sandbox:
+            error.hint = f"hold scan {path}\nhold convert {path} --sandbox  # runs it, shut in"
+            raise
+    with opened_in_sandbox(path, report, options) as taken:
+        return kept(path, report, taken, name, options)
 
 
 def taken_from(path: Path, report: Report) -> Taken:

@@ -18,9 +18,15 @@ __all__ = ["convert"]
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--name", help="The model's name; for several files each gets its own file's name.")
 @click.option("--note", help="Free text.")
+@click.option("--sandbox", is_flag=True, help="Run what cannot be read as data, shut in.")
 @out_options
-def convert(paths: tuple[Path, ...], name: str | None, note: str | None, out: Out) -> None:
+def convert(
+    paths: tuple[Path, ...], name: str | None, note: str | None, out: Out, *, sandbox: bool
+) -> None:
     """Take over each of PATHS, files or folders of them, as a version; nothing in them is run.
+
+    With --sandbox a file that is more than data is opened in a process without network, with one
+    folder to write in and limits of memory and time; what comes out is taken over as data.
 
     Exit status 3 when some were not taken over, 6 when the one given was refused as unsafe.
     """
@@ -36,7 +42,7 @@ def convert(paths: tuple[Path, ...], name: str | None, note: str | None, out: Ou
     failed: list[HoldfastError] = []
     for file in files:
         try:
-            version = take(file, name or _name(file), note=note, store=out.store)
+            version = take(file, name or _name(file), note=note, sandbox=sandbox, store=out.store)
         except HoldfastError as error:
             failed.append(error)
             rows.append({"file": str(file), "error": error.code, "message": error.message})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +16,10 @@ def enter(text: str) -> None:
     """Limit this process, run one function of Holdfast and write down what it returns.
 
     Args:
-        text: JSON of ``module``, ``arguments``, ``limits`` and ``path``, from the parent process.
+        text: JSON of ``module``, ``arguments`` and ``limits``, from the parent process.
     """
     task: dict[str, Any] = json.loads(text)
     _limit(**task["limits"])
-    sys.path.extend(place for place in task["path"] if place not in sys.path)
     result = import_module(task["module"]).main(**task["arguments"])
     Path(RESULT).write_text(json.dumps(result), "utf-8")
 

@@ -41,7 +41,7 @@ _MOST_FILES: Final = 10_000
 _MOST_RESULT: Final = 1 << 20
 _BOOT: Final = """\
 import sys
-sys.path.extend(sys.argv[2:])
+sys.path[:] = sys.argv[2:]
 from holdfast.environment.inside import enter
 enter(sys.argv[1])
 """
@@ -73,13 +73,13 @@ class Outcome:
         result: What the function returned, as JSON; untrusted. None when it did not get there.
         ended: ``"done"``, ``"failed"``, ``"time"`` or ``"disk"``.
         output: The end of what it printed, untrusted.
-        confined: Whether bubblewrap held it.
+        by: What held it: ``"bubblewrap"``, or None when it was only limited.
     """
 
     result: dict[str, Any] | None
     ended: str
     output: str
-    confined: bool
+    by: str | None
 
 
 def run(
@@ -119,7 +119,6 @@ def run(
         "module": module,
         "arguments": {**arguments, **places},
         "limits": {name: int(v) for name, v in asdict(limits).items() if name != "wall"},
-        "path": _import_path(),
     }
     inner = [sys.executable, "-I", "-c", _BOOT, json.dumps(task), *_import_path()]
     with _pipes() as (rules, told, telling):
@@ -130,7 +129,7 @@ def run(
         _require_plain(folder)
     result = _result(folder) if ended == "done" else None
     ended = "failed" if ended == "done" and result is None else ended
-    return Outcome(result=result, ended=ended, output=output, confined=confined)
+    return Outcome(result=result, ended=ended, output=output, by="bubblewrap" if confined else None)
 
 
 @functools.cache
@@ -149,16 +148,23 @@ def missing() -> str | None:
     return None
 
 
-def _import_path() -> list[str]:
-    """Return where this process imports from, without the working directory."""
-    return [place for place in sys.path if place and Path(place).exists()]
+@functools.cache
+def _import_path() -> tuple[str, ...]:
+    """Return where a program of this environment imports from, beside its own folder.
+
+    The folder of the running script is left out: it is the user's, and no library.
+    """
+    words = [sys.executable, "-P", "-c", "import sys; print(*sys.path, sep='\\n')"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - fixed words
+    own = str(Path(__file__).resolve().parents[2])
+    places = [own, *done.stdout.splitlines()]
+    return tuple(dict.fromkeys(place for place in places if place and Path(place).exists()))
 
 
 def _bubblewrap(folder: Path, inputs: Mapping[str, Path], rules: int, telling: int) -> list[str]:
     """Return the command that confines; later words lie over earlier ones."""
     words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
     words += ["--new-session", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
-    words += ["--bind", str(folder / "tmp"), "/tmp"]  # noqa: S108 - inside, where it is its own
     for place in (*_SYSTEM, *_FILES, *_libraries()):
         words += ["--ro-bind-try", place, place]
     for name, path in inputs.items():
@@ -169,10 +175,15 @@ def _bubblewrap(folder: Path, inputs: Mapping[str, Path], rules: int, telling: i
 
 
 def _libraries() -> list[str]:
-    """Return the folders of this Python and of what it imports."""
+    """Return the folders of this Python and of what it imports, none of them inside another."""
     places = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
     places += [sysconfig.get_path("stdlib"), str(Path(sys.executable).resolve().parent)]
-    return sorted({*places, *_import_path()})
+    places += _import_path()
+    kept: list[str] = []
+    for place in sorted({*places, *(str(Path(place).resolve()) for place in places)}):
+        if not any(Path(place).is_relative_to(outer) for outer in (*_SYSTEM, *kept)):
+            kept.append(place)
+    return kept
 
 
 def _environment() -> dict[str, str]:
