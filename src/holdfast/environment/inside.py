@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from holdfast.environment import landlock, seccomp
+
 __all__ = ["RESULT", "enter"]
 
 RESULT: Final = "result.json"
@@ -16,12 +18,26 @@ def enter(text: str) -> None:
     """Limit this process, run one function of Holdfast and write down what it returns.
 
     Args:
-        text: JSON of ``module``, ``arguments`` and ``limits``, from the parent process.
+        text: JSON of ``module``, ``arguments``, ``limits`` and ``places``, from the parent process.
     """
     task: dict[str, Any] = json.loads(text)
     _limit(**task["limits"])
+    if task["places"] is not None:
+        _shut_in(**task["places"])
     result = import_module(task["module"]).main(**task["arguments"])
     Path(RESULT).write_text(json.dumps(result), "utf-8")
+
+
+def _shut_in(*, reading: list[str], writing: list[str]) -> None:
+    """Give up all else: what bubblewrap would have done from outside.
+
+    Raises:
+        OSError: The kernel refuses; nothing was run then.
+    """
+    own = "/proc/self"
+    seccomp.forgo_privileges()
+    landlock.restrict([*reading, own], [*writing, "/dev/null"])
+    seccomp.apply()
 
 
 def _limit(*, memory: int, cpu: int, disk: int) -> None:

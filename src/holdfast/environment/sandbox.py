@@ -2,8 +2,10 @@
 
 With bubblewrap (https://github.com/containers/bubblewrap) the process has no network, sees only
 the libraries it needs and the files it is given, may write in one folder, may not start other
-processes, and is gone at its time limit whatever it does. Without bubblewrap only its memory and
-time are limited, which is enough for a parser and not for foreign code.
+processes, and is gone at its time limit whatever it does. Without it the process shuts itself in
+before it reads anything: Landlock keeps it to the same places, a system call filter keeps it from
+sockets, processes and signals. Where the kernel has neither, only memory and time are limited,
+which is enough for a parser and not for foreign code.
 """
 
 from __future__ import annotations
@@ -19,20 +21,23 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from holdfast.environment import seccomp
+from holdfast.environment import landlock, seccomp
 from holdfast.environment.inside import RESULT
 from holdfast.errors import Corrupt, EnvironmentMismatch
 
-__all__ = ["Limits", "Outcome", "missing", "run"]
+__all__ = ["BUBBLEWRAP", "LANDLOCK", "Limits", "Outcome", "holder", "missing", "run"]
 
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _FILES: Final = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
+_RANDOM: Final = ("/dev/urandom", "/dev/random", "/dev/zero")
+BUBBLEWRAP: Final = "bubblewrap"
+LANDLOCK: Final = "Landlock and seccomp"
 _INPUTS: Final = "/holdfast-input"
 _FOLDER: Final = "/holdfast-work"
 _TAIL: Final = 8_000
@@ -73,7 +78,8 @@ class Outcome:
         result: What the function returned, as JSON; untrusted. None when it did not get there.
         ended: ``"done"``, ``"failed"``, ``"time"`` or ``"disk"``.
         output: The end of what it printed, untrusted.
-        by: What held it: ``"bubblewrap"``, or None when it was only limited.
+        by: What held it: ``"bubblewrap"``, ``"Landlock and seccomp"``, or None when it was only
+            limited.
     """
 
     result: dict[str, Any] | None
@@ -100,41 +106,51 @@ def run(
         arguments: JSON-like; the path of each input is added under its name.
         inputs: Files or folders that it may read, beside the libraries of this environment.
         limits: What it may use.
-        confine: Whether bubblewrap must hold it; without, it is only limited where there is none.
+        confine: Whether it must be held; without, it is only limited where nothing can hold it.
 
     Raises:
         EnvironmentMismatch: It must be confined, and cannot be here.
         Corrupt: It left something else than files and folders in its folder.
     """
-    lack = missing()
-    if lack is not None and confine:
-        raise EnvironmentMismatch(f"There is no sandbox here: {lack}.", hint=_HINT)
-    confined = lack is None
+    by = holder()
+    if by is None and confine:
+        raise EnvironmentMismatch(
+            f"There is no sandbox here: {missing()}, and the kernel has no Landlock.", hint=_HINT
+        )
+    wrapped = by == BUBBLEWRAP
     (folder / "tmp").mkdir()
     places = {
-        name: f"{_INPUTS}/{name}" if confined else str(path.resolve())
+        name: f"{_INPUTS}/{name}" if wrapped else str(path.resolve())
         for name, path in inputs.items()
     }
     task = {
         "module": module,
         "arguments": {**arguments, **places},
         "limits": {name: int(v) for name, v in asdict(limits).items() if name != "wall"},
+        "places": _places(folder, places.values()) if by == LANDLOCK else None,
     }
     inner = [sys.executable, "-I", "-c", _BOOT, json.dumps(task), *_import_path()]
     with _pipes() as (rules, told, telling):
-        outer = _bubblewrap(folder, inputs, rules, telling) if confined else []
-        fds = (rules, telling) if confined else ()
-        ended, output = _watch([*outer, *inner], folder, limits, told if confined else None, fds)
+        outer = _bubblewrap(folder, inputs, rules, telling) if wrapped else []
+        fds = (rules, telling) if wrapped else ()
+        ended, output = _watch([*outer, *inner], folder, limits, told if wrapped else None, fds)
     if ended == "done":
         _require_plain(folder)
     result = _result(folder) if ended == "done" else None
     ended = "failed" if ended == "done" and result is None else ended
-    return Outcome(result=result, ended=ended, output=output, by="bubblewrap" if confined else None)
+    return Outcome(result=result, ended=ended, output=output, by=by)
+
+
+def holder() -> str | None:
+    """Return what can hold a process here, the best first; None when nothing can."""
+    if missing() is None:
+        return BUBBLEWRAP
+    return LANDLOCK if landlock.release() and seccomp.program() is not None else None
 
 
 @functools.cache
 def missing() -> str | None:
-    """Return why nothing can be confined here, None when it can."""
+    """Return why bubblewrap cannot hold a process here, None when it can."""
     program = shutil.which("bwrap")
     if program is None:
         return "bubblewrap is not installed" if sys.platform == "linux" else "it needs Linux"
@@ -159,6 +175,12 @@ def _import_path() -> tuple[str, ...]:
     own = str(Path(__file__).resolve().parents[2])
     places = [own, *done.stdout.splitlines()]
     return tuple(dict.fromkeys(place for place in places if place and Path(place).exists()))
+
+
+def _places(folder: Path, given: Iterable[str]) -> dict[str, list[str]]:
+    """Return where a process may read and where it may write, for Landlock."""
+    reading = [*_SYSTEM, *_FILES, *_libraries(), *given, *_RANDOM]
+    return {"reading": reading, "writing": [str(folder.resolve())]}
 
 
 def _bubblewrap(folder: Path, inputs: Mapping[str, Path], rules: int, telling: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A system call filter for sandboxed programs: threads but no processes, and nothing exotic.
+"""A system call filter for sandboxed programs: threads, and no processes, sockets or signals.
 
 Sources: ``linux/seccomp.h`` and ``linux/filter.h`` (classic BPF), the kernel's tables
 ``arch/x86/entry/syscalls/syscall_64.tbl`` and ``include/uapi/asm-generic/unistd.h``.
@@ -6,12 +6,14 @@ Sources: ``linux/seccomp.h`` and ``linux/filter.h`` (classic BPF), the kernel's 
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import platform
 import struct
 from typing import Final
 
-__all__ = ["program"]
+__all__ = ["apply", "forgo_privileges", "program"]
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -28,29 +30,46 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _CLONE_THREAD: Final = 0x10000
 _X32: Final = 0x40000000
 
-# Machine to its audit number, the numbers of clone and clone3, and of what is refused: fork and
-# vfork, ptrace, mounts and namespaces, keys, kernel modules, bpf, perf, userfaultfd, io_uring,
-# memory that belongs to no file or process.
-_MACHINES: Final[dict[str, tuple[int, int, int, tuple[int, ...]]]] = {
+# Machine to its audit number, the numbers of clone and clone3, and of the call that asks and sets
+# limits, of other processes where its first argument is not 0.
+_MACHINES: Final[dict[str, tuple[int, int, int, int]]] = {
+    "x86_64": (0xC000003E, 56, 435, 302),
+    "aarch64": (0xC00000B7, 220, 435, 261),
+}
+# What is refused: fork and vfork, ptrace, mounts and namespaces, keys, kernel modules, bpf, perf,
+# userfaultfd, io_uring, memory of other processes.
+_EXOTIC: Final[dict[str, tuple[int, ...]]] = {
     "x86_64": (
-        0xC000003E, 56, 435,
-        (57, 58, 101, 155, 161, 165, 166, 175, 246, 248, 249, 250, 272, 298, 308, 310, 311, 313,
-         319, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442),
+        57, 58, 101, 155, 161, 165, 166, 175, 246, 248, 249, 250, 272, 298, 308, 310, 311, 313,
+        319, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442,
     ),
     "aarch64": (
-        0xC00000B7, 220, 435,
-        (39, 40, 41, 51, 97, 104, 105, 117, 217, 218, 219, 241, 268, 270, 271, 273, 279, 280, 282,
-         294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442),
+        39, 40, 41, 51, 97, 104, 105, 117, 217, 218, 219, 241, 268, 270, 271, 273, 279, 280, 282,
+        294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442,
     ),
 }  # fmt: skip
+# And sockets; signals for other processes, and their handles; memory shared under a number; modes,
+# owners, times and attributes of files, which Landlock leaves open.
+_OUTWARD: Final[dict[str, tuple[int, ...]]] = {
+    "x86_64": (
+        41, 29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 220, 62, 129, 200, 234, 297, 424, 434, 438,
+        440, 90, 91, 92, 93, 94, 132, 235, 260, 261, 268, 280, 452, 188, 189, 190, 197, 198, 199,
+    ),
+    "aarch64": (
+        198, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196, 129, 130, 131, 138, 240,
+        424, 434, 438, 440, 52, 53, 54, 55, 88, 452, 5, 6, 7, 14, 15, 16,
+    ),
+}  # fmt: skip
+_NO_NEW_PRIVILEGES, _SET_FILTER, _FILTER_MODE = 38, 22, 2
 
 
 def program() -> bytes | None:
     """Return the filter for this machine as ``struct sock_filter[]``; None where there is none."""
-    known = _MACHINES.get(platform.machine())
+    machine = platform.machine()
+    known = _MACHINES.get(machine)
     if known is None:
         return None
-    architecture, clone, clone3, refused = known
+    architecture, clone, clone3, limits = known
     lines = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -66,8 +85,49 @@ def program() -> bytes | None:
         (_HAS_BITS, 1, 0, _CLONE_THREAD),
         (_RETURN, 0, 0, _ERROR | errno.EPERM),
         (_RETURN, 0, 0, _ALLOW),
+        (_EQUAL, 0, 4, limits),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+        (_EQUAL, 1, 0, 0),
+        (_RETURN, 0, 0, _ERROR | errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
     ]
-    for number in refused:
+    for number in (*_EXOTIC[machine], *_OUTWARD[machine]):
         lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERROR | errno.EPERM)]
     lines.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+class _Program(ctypes.Structure):
+    """``struct sock_fprog``."""
+
+    _fields_ = (("count", ctypes.c_ushort), ("lines", ctypes.c_char_p))
+
+
+def forgo_privileges() -> None:
+    """Give up, for good, what a program could gain by starting one with more rights.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    _control(_NO_NEW_PRIVILEGES, 1, 0)
+
+
+def apply() -> None:
+    """Put the filter on this thread and what it starts.
+
+    Raises:
+        OSError: The kernel refuses, or there is no filter for this machine.
+    """
+    lines = program()
+    if lines is None:
+        raise OSError(errno.ENOSYS, "no filter for this machine")
+    told = _Program(len(lines) // 8, lines)
+    _control(_SET_FILTER, _FILTER_MODE, ctypes.addressof(told))
+
+
+def _control(option: int, one: int, two: int) -> None:
+    library = ctypes.CDLL(None, use_errno=True)
+    words = [ctypes.c_ulong(word) for word in (one, two, 0, 0)]
+    if library.prctl(ctypes.c_int(option), *words):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
