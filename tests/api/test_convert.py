@@ -1,5 +1,6 @@
 """Foreign files become versions, or are explained; nothing in them runs."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -70,31 +71,82 @@ def test_native_booster_files_become_boosters(tmp_path):
     assert np.array_equal(again.predict(X), two.predict(X))
 
 
-def test_a_folder_of_mixed_files_ends_with_each_taken_over_or_explained(tmp_path):
+class Computed:
+    def __reduce__(self):
+        return eval, ("{'a': [1, 2, 3]}",)
+
+
+def mixed_folder(folder):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    folder = tmp_path / "mixed"
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     folder.mkdir()
     (folder / "forest.pkl").write_bytes(pickle.dumps(forest()))
-    joblib.dump(forest(), folder / "packed.joblib", compress=3)
+    joblib.dump(forest(), folder / "forest.joblib", compress=3)
     torch.save({"w": torch.ones(3)}, folder / "state.pt")
-    torch.save(torch.nn.Linear(2, 2), folder / "whole.pt")
+    torch.save(torch.nn.Linear(2, 2), folder / "whole.pt", _use_new_zipfile_serialization=False)
     np.savez(folder / "arrays.npz", a=X)
-    np.save(folder / "array.npy", X)
-    holdfast.save({"a": X}, "a", store=tmp_path / "t")
-    holdfast.export("a", folder / "tensors.safetensors", store=tmp_path / "t")
+    with h5py.File(folder / "weights.h5", "w") as file:
+        file["dense/kernel"] = X
+    (folder / "cut.safetensors").write_bytes(b"\x10" + bytes(7) + b"{}")
     (folder / "evil.pkl").write_bytes(pickle.dumps(Evil()))
-    (folder / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    (folder / "notes.txt").write_text("nothing to see\n", "utf-8")
-    words = ["-m", "holdfast.cli.main", "convert", "mixed", "--store", "s"]
+    (folder / "computed.pkl").write_bytes(pickle.dumps(Computed()))
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "notes.txt").write_text("nothing to see\n", "utf-8")
+
+
+def told(folder, *words):
+    command = [sys.executable, "-m", "holdfast.cli.main", "convert", "mixed", "--store", "s"]
     done = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, *words], cwd=folder, capture_output=True, text=True, check=False
     )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_folder_of_mixed_files_ends_with_each_taken_over_or_explained(tmp_path):
+    mixed_folder(tmp_path / "mixed")
+    done = told(tmp_path)
     assert done.returncode == 3, done.stderr
-    assert "3 of 10 files were not taken over" in done.stderr
-    for word in ("forest@v1", "packed@v1", "state@v1", "whole@v1", "arrays@v1", "array@v1",
-                 "tensors@v1", "would call posix.system", "HDF5"):  # fmt: skip
-        assert word in done.stdout
+    rows = dict(line.removeprefix("mixed/").split(None, 1) for line in done.stdout.splitlines()[1:])
+    for file, version in {
+        "forest.pkl": "forest-pkl@v1", "forest.joblib": "forest-joblib@v1", "state.pt": "state@v1",
+        "whole.pt": "whole@v1", "arrays.npz": "arrays@v1", "weights.h5": "weights@v1",
+    }.items():  # fmt: skip
+        assert rows[file].startswith(version)
+    for file, reason in {
+        "evil.pkl": "would call posix.system (byte", "computed.pkl": "would call builtins.eval",
+        "cut.safetensors": "the header claims 16 bytes", "deeper/notes.txt": "unknown kind of file",
+    }.items():  # fmt: skip
+        assert rows[file].startswith("-")
+        assert reason in rows[file]
+    assert len(rows) == 10
+    assert "4 of 10 files were not taken over" in done.stderr
+    assert "hold convert mixed --sandbox" in done.stderr
     assert not (tmp_path / "canary").exists()
+
+
+def test_with_the_sandbox_what_computes_is_taken_over_and_the_rest_explained(tmp_path):
+    from holdfast.environment import sandbox
+
+    if sandbox.holder() is None:
+        pytest.skip("nothing holds a process here")
+    mixed_folder(tmp_path / "mixed")
+    done = told(tmp_path, "--sandbox", "--json")
+    assert done.returncode == 3
+    rows = {row["file"].removeprefix("mixed/"): row for row in json.loads(done.stdout)["converted"]}
+    assert rows["computed.pkl"]["how"] == "run in a sandbox"
+    assert rows["forest.pkl"]["how"] == "read as data"
+    assert "of the type int, no model" in rows["evil.pkl"]["message"]
+    assert holdfast.load("computed", store=tmp_path / "s") == {"a": [1, 2, 3]}
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_folder_that_is_one_model_is_asked_of_its_adapter(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(HoldfastError) as caught:
+        holdfast.convert(tmp_path / "model", "m", store=tmp_path / "s")
+    assert "IsADirectory" not in str(caught.value)
 
 
 def test_one_bad_file_alone_tells_its_own_exit_status(tmp_path, capsys):

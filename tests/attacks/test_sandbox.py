@@ -160,7 +160,7 @@ def test_memory_is_limited(held, tmp_path):
 @pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(600)"])
 def test_a_hang_is_ended(held, code, tmp_path):
     before = time.monotonic()
-    outcome, made = run(tmp_path, code, wall=4.0)
+    outcome, made = run(tmp_path, code, wall=3.0)
     assert (outcome.ended, made) == ("time", None)
     assert time.monotonic() - before < 20
 
@@ -191,7 +191,7 @@ for _ in range(20):
 
 @pytest.mark.parametrize("name", STUBBORN)
 def test_noise_silence_deafness_and_threads_end_at_the_limit(held, name, tmp_path):
-    outcome, made = run(tmp_path, STUBBORN[name], wall=4.0)
+    outcome, made = run(tmp_path, STUBBORN[name], wall=3.0)
     assert (outcome.ended, made) == ("time", None)
     assert len(outcome.output) <= 8_000
 

@@ -244,3 +244,9 @@ def test_a_header_that_claims_another_length_is_refused(tmp_path, length):
     path.write_bytes(struct.pack("<Q", length) + b'{"a":{}}' + bytes(32))
     with pytest.raises((Corrupt, Unsupported)):
         model_from_file(path)
+
+
+def test_save_refuses_an_npz_archive_with_objects_that_convert_takes_as_data(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.array(["one", None], dtype=object), allow_pickle=True)
+    with pytest.raises(UnsafeContent, match="holds a pickle"):
+        model_from_file(tmp_path / "x.npz")

@@ -20,11 +20,32 @@ from holdfast.api.store import Store
 from holdfast.api.version import Version
 from holdfast.durable import fsync_dir, mapped_os_errors, write_all
 from holdfast.errors import Corrupt, Unsupported, UsageError
+from holdfast.plugins import import_extra
 from holdfast.record import Digest
 
-__all__ = ["export"]
+__all__ = ["export", "formats"]
 
 _CHUNK: Final = 1 << 20
+
+# Formats that hold a version's tensors, whatever its framework.
+_TENSORS: Final = {
+    "safetensors": "the tensors, bit for bit",
+    "npz": "the tensors, for numpy.load",
+    "h5": "the tensors by their paths, for h5py",
+}
+# What formats of frameworks hold.
+_WORDS: Final = {
+    "cbm": "the model, for CatBoost",
+    "folder": "the model folder, for from_pretrained",
+    "h5": "the model in HDF5, for Keras",
+    "json": "the booster, for XGBoost",
+    "keras": "the model, for keras.saving.load_model",
+    "onnx": "the graph, for ONNX runtimes",
+    "pt2": "the program, for torch.export.load",
+    "savedmodel": "the functions, for TensorFlow Serving",
+    "txt": "the booster, for LightGBM",
+    "ubj": "the booster, for XGBoost",
+}
 
 # How a target's name ends to the format it asks for; a folder has no ending.
 _ENDINGS: Final = {
@@ -42,13 +63,13 @@ def export(
 ) -> Path:
     """Write a version to a new file or folder in a format of others.
 
-    ``safetensors`` and ``npz`` hold the version's tensors and need no framework; every other
-    format is written by the framework from the loaded, proven model.
+    ``safetensors``, ``npz`` and ``h5`` hold the version's tensors and need no framework; every
+    other format is written by the framework from the loaded, proven model.
 
     Args:
         ref: The version.
         to: A path that does not exist. It appears whole or not at all.
-        format: ``safetensors``, ``npz``, or one of the framework's own: ``ubj``, ``json``
+        format: ``safetensors``, ``npz``, ``h5``, or one of the framework's own: ``ubj``, ``json``
             (XGBoost), ``txt`` (LightGBM), ``cbm`` (CatBoost), ``keras``, ``h5``, ``savedmodel``,
             ``onnx``, ``pt2``, ``folder`` (Hugging Face). Default: by the ending of ``to``.
         store: Store or path; default: the store in force.
@@ -73,24 +94,41 @@ def export(
     return target
 
 
+def formats(
+    ref: str, *, store: Store | str | os.PathLike[str] | None = None
+) -> dict[str, tuple[str, str]]:
+    """Return what a version can be exported as: format to (ending, what it holds), best first.
+
+    Raises:
+        NotFound: No such version.
+        EnvironmentMismatch: Its adapter is not here.
+    """
+    version = get(ref, store=store)
+    native = frameworks.adapter_named(version.content.framework).WRITES
+    endings = {name: ending for ending, name in _ENDINGS.items()}
+    found = {name: _WORDS.get(name, "the model, in the framework's own format") for name in native}
+    if version.content.tensors:
+        found |= {name: words for name, words in _TENSORS.items() if name not in native}
+    return {name: (endings.get(name, ""), words) for name, words in found.items()}
+
+
 def _writer(version: Version, target: Path, wanted: str | None) -> Callable[[Path], None]:
     """Return what writes the version to a path."""
     framework = version.content.framework
     native = frameworks.adapter_named(framework).WRITES
-    formats = [*(["safetensors", "npz"] if version.content.tensors else ()), *native]
+    tensors = _TENSOR_WRITERS if version.content.tensors else {}
+    known = [*native, *(name for name in tensors if name not in native)]
     chosen = wanted or _ENDINGS.get(target.suffix.lower()) or _folder_format(target, native)
-    if chosen is None or chosen not in formats:
+    if chosen is None or chosen not in known:
         asked = f"as {chosen!r:.40}" if chosen else "to a path without a known ending"
         raise Unsupported(
             f"{version.ref} ({framework}) cannot be exported {asked}; "
-            f"it can be as {', '.join(formats) or 'nothing: it has no tensors'}.",
-            hint=_example(version.ref, formats),
+            f"it can be as {', '.join(known) or 'nothing: it has no tensors'}.",
+            hint=_example(version.ref, known),
             ref=version.ref,
         )
-    if chosen == "safetensors":
-        return lambda path: _safetensors(version, path)
-    if chosen == "npz":
-        return lambda path: _npz(version, path)
+    if chosen not in native:
+        return lambda path: tensors[chosen](version, path)
     model, write = version.load(), native[chosen]
     return lambda path: write(model, path)
 
@@ -152,3 +190,29 @@ def _npz(version: Version, path: Path) -> None:
                     np.lib.format.write_array(member, tensors[name], allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _h5(version: Version, path: Path) -> None:
+    """Write the tensors as datasets of HDF5; a name's parts become groups."""
+    h5py = import_extra("h5py", needed_for="writing HDF5")
+    tensors = version.tensors()
+    with path.open("xb") as made, h5py.File(made, "w") as file:
+        for name in tensors:
+            try:
+                file.create_dataset(name, data=tensors[name])
+            except (TypeError, ValueError) as error:
+                raise Unsupported(
+                    f"HDF5 cannot hold a tensor of the name {name!r:.100}: {error!s:.100}",
+                    hint=f"hold export {version.ref} model.npz",
+                    ref=version.ref,
+                ) from error
+        file.flush()
+        made.flush()
+        os.fsync(made.fileno())
+
+
+_TENSOR_WRITERS: Final[Mapping[str, Callable[[Version, Path], None]]] = {
+    "safetensors": _safetensors,
+    "npz": _npz,
+    "h5": _h5,
+}

@@ -44,8 +44,8 @@ def model_from_file(path: Path) -> Any:
 
 def _refuse_pickles(path: Path, report: Report) -> None:
     """Refuse what is a pickle or holds one, known data or not: saving keeps no pickles."""
-    parts = (report, *report.members)
-    pickled = any(part.kind in _PICKLED or "protocol" in part.facts for part in parts)
+    inside = any(m.kind in _PICKLED or "protocol" in m.facts for m in report.members)
+    pickled = report.kind in _PICKLED or inside
     if not pickled and not report.unsafe:
         return
     unsafe = (f for _, f in report.all_findings() if f.severity is Severity.UNSAFE)

@@ -22,6 +22,8 @@ __all__ = ["can_open", "opened_in_sandbox"]
 _LEAST: Final = 4 << 30
 _TIMES: Final = 6
 _SECONDS: Final = 300
+# What code leaves that was there for its effect.
+_NO_MODELS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _ENDS: Final = {
     "time": f"was not done after {_SECONDS} seconds",
     "disk": "wrote more than it may",
@@ -73,6 +75,9 @@ def opened_in_sandbox(path: Path, report: Report, options: Mapping[str, Any]) ->
         )
         told = _told(path, outcome)
         model = load(boxed.NAME, store=folder / boxed.STORE, verify="always", replay="always")
+        if type(model) in _NO_MODELS:
+            said = f"what comes out is of the type {type(model).__name__}, no model."
+            raise Unsupported(f"{path} was opened in a sandbox: {said}", hint=f"hold scan {path}")
         notes = (
             f"It was opened in a sandbox ({outcome.by}), as a {told.get('type', '?')!s:.100}.",
             f"What it became was proven there and here: {told.get('proof', '?')!s:.40}.",

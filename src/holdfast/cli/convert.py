@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from holdfast.cli.output import Out, out_options, table
+from holdfast.cli.output import Out, clean, out_options, table
 from holdfast.errors import HoldfastError, PartlyDone, UnsafeContent, UsageError
 
 __all__ = ["convert"]
+
+_MOST_NOTES: Final = 3
+_USUAL: Final = "read as data"
 
 
 @click.command()
@@ -40,39 +43,74 @@ def convert(
         )
     rows: list[dict[str, Any]] = []
     failed: list[HoldfastError] = []
-    for file in files:
+    for file, own in zip(files, _names(files), strict=True):
         try:
-            version = take(file, name or _name(file), note=note, sandbox=sandbox, store=out.store)
+            version = take(file, name or own, note=note, sandbox=sandbox, store=out.store)
         except HoldfastError as error:
             failed.append(error)
             rows.append({"file": str(file), "error": error.code, "message": error.message})
-        else:
-            rows.append({"file": str(file), "ref": version.ref, "proof": version.proof})
+            continue
+        origin = version.record.params["converted_from"]
+        row = {"file": str(file), "ref": version.ref, "proof": version.proof, "how": origin["how"]}
+        rows.append({**row, "notes": origin["notes"]})
     if len(files) == 1 and failed:
         raise failed[0]
     lines = table(["FILE", "VERSION", "PROOF OR REASON"], map(_row, rows))
     out.data({"converted": rows}, lines, (row["ref"] for row in rows if "ref" in row))
-    if not failed:
-        return
+    for row in rows:
+        for said in row.get("notes", ())[:_MOST_NOTES]:
+            out.talk(clean(f"{row['file']}: {said}"))
+    if failed:
+        raise _summary(paths[0], len(files), failed)
+
+
+def _summary(path: Path, count: int, failed: list[HoldfastError]) -> HoldfastError:
+    """Return the error that says how many files were not taken over, and what to do about it."""
     refused = all(isinstance(each, UnsafeContent) for each in failed)
-    kind = PartlyDone if len(failed) < len(files) else UnsafeContent if refused else HoldfastError
-    raise kind(
-        f"{len(failed)} of {len(files)} files were not taken over; the table says why.",
-        hint=f"hold scan {paths[0]}",
+    kind = PartlyDone if len(failed) < count else UnsafeContent if refused else HoldfastError
+    further = any("--sandbox" in each.hint for each in failed)
+    return kind(
+        f"{len(failed)} of {count} files were not taken over; the table says why.",
+        hint=f"hold scan {path}"
+        + (f"\nhold convert {path} --sandbox  # runs the unsafe ones, shut in" if further else ""),
     )
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file() and not file.is_symlink())
-    return [path]
+    """Return the files below a folder, and the folders that are one model each."""
+    from holdfast.api.scanning import scan
+
+    if not path.is_dir():
+        return [path]
+    if scan(path).kind != "folder":
+        return [path]
+    found: list[Path] = []
+    for inner in sorted(path.iterdir()):
+        if inner.is_symlink():
+            continue
+        if inner.is_dir():
+            found += _files(inner)
+        elif inner.is_file():
+            found.append(inner)
+    return found
 
 
-def _name(file: Path) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._") or "model"
+def _names(files: list[Path]) -> list[str]:
+    """Name models after their files; with the ending where two files would get one name."""
+    short = [_name(file.stem) for file in files]
+    return [
+        name if short.count(name) == 1 else _name(file.name.replace(".", "-"))
+        for file, name in zip(files, short, strict=True)
+    ]
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:100] or "model"
 
 
 def _row(row: dict[str, Any]) -> list[str]:
     if "ref" in row:
-        return [row["file"], row["ref"], row["proof"]]
-    return [row["file"], "-", row["message"].splitlines()[0]]
+        told = row["proof"] if row["how"] == _USUAL else f"{row['proof']}, {row['how']}"
+        return [row["file"], row["ref"], told]
+    said = row["message"].splitlines()[0].replace(f"{row['file']}: ", "")
+    return [row["file"], "-", said.removeprefix(f"{row['file']} ")]
