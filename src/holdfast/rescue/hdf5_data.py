@@ -94,8 +94,7 @@ class Elements:
             if told.start is None or not told.size:
                 return self._filled(dataset, dtype)
             raw = self._whole[told.start : told.start + told.size]
-            array = np.frombuffer(raw.data, dtype=dtype).reshape(told.shape)
-            return array if array.flags.aligned else array.copy()
+            return np.frombuffer(raw.data, dtype=dtype).reshape(told.shape)
         if told.layout == "compact":
             data = _compact(self._cursor(dataset, LAYOUT, "a layout"))
             if len(data) != told.size:

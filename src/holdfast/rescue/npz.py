@@ -154,7 +154,7 @@ def _array(source: Source, whole: np.ndarray[Any, Any], registry: Registry) -> A
         array = flat.reshape(header.shape, order="F" if header.fortran else "C")
     except (ValueError, OverflowError) as error:
         raise Corrupt(f"no array has the shape {header.shape!r:.100}") from error
-    return array if array.flags.aligned else array.copy(order="K")
+    return array
 
 
 def _dtype(text: str) -> np.dtype[Any]:

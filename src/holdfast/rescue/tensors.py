@@ -26,7 +26,7 @@ def has_torch() -> bool:
 
 
 def numpy_array(dtype: str, shape: tuple[int, ...], data: np.ndarray[Any, Any]) -> Any:
-    """Return bytes as an array; a copy where they are not aligned, else a view.
+    """Return bytes as an array that is a view of them, aligned or not.
 
     Args:
         dtype: One of ``DTYPES``.
@@ -37,10 +37,9 @@ def numpy_array(dtype: str, shape: tuple[int, ...], data: np.ndarray[Any, Any]) 
         Corrupt: No array has that shape.
     """
     try:
-        array = np.frombuffer(data.data, dtype=DTYPES[dtype]).reshape(shape)
+        return np.frombuffer(data.data, dtype=DTYPES[dtype]).reshape(shape)
     except (ValueError, OverflowError) as error:
         raise Corrupt(f"no array has the shape {shape!r:.100}") from error
-    return array if array.flags.aligned else array.copy()
 
 
 def torch_tensor(dtype: str, shape: tuple[int, ...], data: np.ndarray[Any, Any]) -> Any:
@@ -52,7 +51,6 @@ def torch_tensor(dtype: str, shape: tuple[int, ...], data: np.ndarray[Any, Any])
     try:
         if not data.size:
             return torch.empty(shape, dtype=kind)
-        aligned = data if data.ctypes.data % kind.itemsize == 0 else data.copy()
-        return torch.frombuffer(aligned.data, dtype=kind).reshape(shape)
+        return torch.frombuffer(data.data, dtype=kind).reshape(shape)
     except (RuntimeError, ValueError, OverflowError) as error:
         raise Corrupt(f"no tensor has the shape {shape!r:.100}") from error

@@ -76,8 +76,6 @@ class Checkpoint:
         part = self._locate(name, count * width)
         if not count:
             return self.torch.empty(0, dtype=dtype)
-        if part.ctypes.data % width:
-            part = part.copy()
         return self.torch.frombuffer(part.data, dtype=dtype)
 
     def tensor(self, graph: Graph, call: Call, path: Place) -> Any:
