@@ -150,11 +150,13 @@ def test_nothing_gets_out(held, tmp_path, monkeypatch):
     assert file.read_bytes() == pickle.dumps(Runs(code))
 
 
-def test_memory_is_limited(held, tmp_path):
-    code = "made = []\nwhile True: made.append(bytearray(1 << 24))"
+@pytest.mark.parametrize("part", ["bytearray(1 << 24)", "mmap.mmap(-1, 1 << 24)"])
+def test_memory_is_limited(held, part, tmp_path):
+    fill = f"made.append({part}); made[-1][::4096] = bytes(4096)"
+    code = f"import mmap\nmade = []\nwhile True: {fill}"
     outcome, made = run(tmp_path, code, memory=1 << 30)
     assert made is None
-    assert "MemoryError" in f"{outcome.result} {outcome.output}"
+    assert "allocate memory" in f"{outcome.result}" or "MemoryError" in f"{outcome.result}"
 
 
 @pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(600)"])
@@ -293,6 +295,17 @@ def test_a_model_comes_out_proven_there_and_here(held, tmp_path):
     assert held in origin["notes"][0]
     again = holdfast.load("m", store=tmp_path / "s")
     assert np.array_equal(again.predict_proba(points), model.predict_proba(points))
+
+
+def test_a_model_of_another_scikit_learn_is_not_loaded_in_the_box_either(held, tmp_path):
+    import sklearn
+    from sklearn.linear_model import LogisticRegression
+
+    inner = pickle.dumps(LogisticRegression(), 4)
+    old = inner.replace(sklearn.__version__.encode(), b"0.9.1")
+    path = hostile(tmp_path, f"import pickle\nmade = pickle.loads({old!r})")
+    with pytest.raises(Unsupported, match="Trying to unpickle estimator"):
+        holdfast.convert(path, "m", sandbox=True, store=tmp_path / "s")
 
 
 def test_an_answer_that_differs_outside_is_refused(held, tmp_path):

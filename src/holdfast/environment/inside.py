@@ -12,6 +12,7 @@ from holdfast.environment import landlock, seccomp
 __all__ = ["RESULT", "enter"]
 
 RESULT: Final = "result.json"
+_LIBRARIES: Final = 6 << 30
 
 
 def enter(text: str) -> None:
@@ -35,6 +36,7 @@ def _shut_in(*, reading: list[str], writing: list[str]) -> None:
         OSError: The kernel refuses; nothing was run then.
     """
     own = "/proc/self"
+    seccomp.die_with_parent()
     seccomp.forgo_privileges()
     landlock.restrict([*reading, own], [*writing, "/dev/null"])
     seccomp.apply()
@@ -48,7 +50,7 @@ def _limit(*, memory: int, cpu: int, disk: int) -> None:
         resource.RLIMIT_CPU: cpu,
         resource.RLIMIT_DATA: memory,
         # What is mapped from files and libraries counts here as well.
-        resource.RLIMIT_AS: memory + (16 << 30),
+        resource.RLIMIT_AS: memory + _LIBRARIES,
         resource.RLIMIT_FSIZE: disk,
         resource.RLIMIT_NOFILE: 1024,
     }

@@ -233,6 +233,7 @@ def _pipes() -> Iterator[tuple[int, int, int]]:
     """Hand out where the filter is read from, and both ends of what bubblewrap tells."""
     rules, writing = os.pipe()
     told, telling = os.pipe()
+    os.set_blocking(told, False)
     try:
         os.write(writing, seccomp.program() or b"")
         os.close(writing)

@@ -10,10 +10,11 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 from typing import Final
 
-__all__ = ["apply", "forgo_privileges", "program"]
+__all__ = ["apply", "die_with_parent", "forgo_privileges", "program"]
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -25,27 +26,28 @@ _ALLOW: Final = 0x7FFF0000
 _KILL: Final = 0x80000000
 _ERROR: Final = 0x00050000
 # Places in struct seccomp_data.
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
 
 _CLONE_THREAD: Final = 0x10000
 _X32: Final = 0x40000000
+_SHARED, _ANONYMOUS = 0x01, 0x20
 
-# Machine to its audit number, the numbers of clone and clone3, and of the call that asks and sets
-# limits, of other processes where its first argument is not 0.
-_MACHINES: Final[dict[str, tuple[int, int, int, int]]] = {
-    "x86_64": (0xC000003E, 56, 435, 302),
-    "aarch64": (0xC00000B7, 220, 435, 261),
+# Machine to its audit number, the numbers of clone and clone3, of the call that asks and sets
+# limits (of other processes where its first argument is not 0), and of mmap.
+_MACHINES: Final[dict[str, tuple[int, int, int, int, int]]] = {
+    "x86_64": (0xC000003E, 56, 435, 302, 9),
+    "aarch64": (0xC00000B7, 220, 435, 261, 222),
 }
 # What is refused: fork and vfork, ptrace, mounts and namespaces, keys, kernel modules, bpf, perf,
 # userfaultfd, io_uring, memory of other processes.
 _EXOTIC: Final[dict[str, tuple[int, ...]]] = {
     "x86_64": (
         57, 58, 101, 155, 161, 165, 166, 175, 246, 248, 249, 250, 272, 298, 308, 310, 311, 313,
-        319, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442,
+        319, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442, 447,
     ),
     "aarch64": (
         39, 40, 41, 51, 97, 104, 105, 117, 217, 218, 219, 241, 268, 270, 271, 273, 279, 280, 282,
-        294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442,
+        294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442, 447,
     ),
 }  # fmt: skip
 # And sockets; signals for other processes, and their handles; memory shared under a number; modes,
@@ -60,7 +62,7 @@ _OUTWARD: Final[dict[str, tuple[int, ...]]] = {
         424, 434, 438, 440, 52, 53, 54, 55, 88, 452, 5, 6, 7, 14, 15, 16,
     ),
 }  # fmt: skip
-_NO_NEW_PRIVILEGES, _SET_FILTER, _FILTER_MODE = 38, 22, 2
+_DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SET_FILTER, _FILTER_MODE = 1, 38, 22, 2
 
 
 def program() -> bytes | None:
@@ -69,7 +71,7 @@ def program() -> bytes | None:
     known = _MACHINES.get(machine)
     if known is None:
         return None
-    architecture, clone, clone3, limits = known
+    architecture, clone, clone3, limits, mmap = known
     lines = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -89,6 +91,13 @@ def program() -> bytes | None:
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_EQUAL, 1, 0, 0),
         (_RETURN, 0, 0, _ERROR | errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+        # Shared memory of no file is not counted by the limit of memory.
+        (_EQUAL, 0, 5, mmap),
+        (_LOAD, 0, 0, _FOURTH_ARGUMENT),
+        (_HAS_BITS, 0, 2, _ANONYMOUS),
+        (_HAS_BITS, 0, 1, _SHARED),
+        (_RETURN, 0, 0, _ERROR | errno.ENOMEM),
         (_RETURN, 0, 0, _ALLOW),
     ]
     for number in (*_EXOTIC[machine], *_OUTWARD[machine]):
@@ -110,6 +119,15 @@ def forgo_privileges() -> None:
         OSError: The kernel refuses.
     """
     _control(_NO_NEW_PRIVILEGES, 1, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    _control(_DEATH_SIGNAL, signal.SIGKILL, 0)
 
 
 def apply() -> None:
