@@ -41,7 +41,7 @@ def test_every_estimator_read_as_data_equals_the_unpickled_one(tmp_path):
         name = type(case.model).__name__
         path = tmp_path / "model.pkl"
         path.write_bytes(pickle.dumps(case.model))
-        again = read_pickle(path, registry)
+        again = read_pickle(path, registry).model
         truth = pickle.loads(path.read_bytes())
         found = codec.first_difference(truth, again, registry, label=name)
         if found is not None:
@@ -61,7 +61,7 @@ def test_searches_over_distributions_of_scipy_are_read(tmp_path):
     for protocol in (2, 5):
         path = tmp_path / "model.pkl"
         path.write_bytes(pickle.dumps(model, protocol))
-        again = read_pickle(path, frameworks.registry())
+        again = read_pickle(path, frameworks.registry()).model
         truth = pickle.loads(path.read_bytes())
         assert codec.first_difference(truth, again, frameworks.registry(), label="m") is None
         drawn = [each.param_distributions["C"].rvs(3, random_state=1) for each in (model, again)]
@@ -77,7 +77,7 @@ def test_an_isotonic_regression_predicts_as_the_one_that_was_pickled(out_of_boun
     model = IsotonicRegression(out_of_bounds=out_of_bounds).fit(X[:, 0], X[:, 1])
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(model))
-    again = read_pickle(path, frameworks.registry())
+    again = read_pickle(path, frameworks.registry()).model
     places = np.linspace(X[:, 0].min(), X[:, 0].max(), 40)
     beyond = np.array([-100.0, 100.0])
     assert np.array_equal(again.predict(places), model.predict(places))
@@ -93,7 +93,7 @@ def test_every_protocol_is_read(protocol, tmp_path):
     model = forest()
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(model, protocol))
-    again = read_pickle(path, frameworks.registry())
+    again = read_pickle(path, frameworks.registry()).model
     assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
 
 
@@ -102,7 +102,7 @@ def test_joblib_files_are_read_compressed_or_not(compress, tmp_path):
     model = forest()
     path = tmp_path / "model.joblib"
     joblib.dump(model, path, compress=compress)
-    again = read_pickle(path, frameworks.registry())
+    again = read_pickle(path, frameworks.registry()).model
     truth = joblib.load(path)
     assert codec.first_difference(truth, again, frameworks.registry(), label="m") is None
 
@@ -126,7 +126,7 @@ def unblocked(*args):
     assert not {{"sklearn", "joblib"}} & sys.modules.keys()
     return decode(*args)
 codec.decode = unblocked
-print(type(pickle_files.read_pickle(Path({str(path)!r}), frameworks.registry())).__name__)
+print(type(pickle_files.read_pickle(Path({str(path)!r}), frameworks.registry()).model).__name__)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "RandomForestClassifier", done.stderr

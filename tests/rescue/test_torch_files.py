@@ -25,7 +25,7 @@ class Net(torch.nn.Module):
 def read(value, tmp_path):
     path = tmp_path / "model.pt"
     torch.save(value, path)
-    return read_torch(path, frameworks.registry())
+    return read_torch(path, frameworks.registry()).model
 
 
 def equal(one, two):
@@ -78,11 +78,42 @@ def test_a_whole_module_becomes_its_state_dict(tmp_path):
     assert equal(dict(net.state_dict()), {key: again[key].detach() for key in net.state_dict()})
 
 
-def test_what_is_no_data_is_refused_with_its_path(tmp_path):
-    import argparse
+class Settings:
+    """A class of the user's own."""
 
-    with pytest.raises(Unsupported, match=r"\['args'\].*argparse\.Namespace"):
-        read({"args": argparse.Namespace(lr=1)}, tmp_path)
+
+def test_what_is_no_data_is_refused_with_its_path(tmp_path):
+    with pytest.raises(Unsupported, match=r"\['args'\].*Settings"):
+        read({"args": Settings()}, tmp_path)
+
+
+def test_settings_of_argparse_come_as_a_plain_namespace_and_that_is_told(tmp_path):
+    import argparse
+    from types import SimpleNamespace
+
+    path = tmp_path / "model.pt"
+    torch.save({"args": argparse.Namespace(lr=1, names=["a"])}, path)
+    taken = read_any(path, "torch")
+    assert taken.model == {"args": SimpleNamespace(lr=1, names=["a"])}
+    assert "argparse" in taken.notes[0]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_new_dtypes_devices_and_dtypes_as_values_come_back(old, tmp_path):
+    value = {
+        "narrow": torch.arange(6.0).reshape(2, 3).to(torch.float8_e4m3fn),
+        "narrower": torch.arange(4.0).to(torch.float8_e5m2)[1:],
+        "unsigned": torch.arange(5).to(torch.uint16),
+        "dtype": torch.bfloat16,
+        "device": [torch.device("cpu"), torch.device("cuda", 1)],
+    }
+    again = (legacy if old else read)(value, tmp_path)
+    for name in ("narrow", "narrower", "unsigned"):
+        one, two = value[name], again[name]
+        assert (one.dtype, one.shape, one.stride()) == (two.dtype, two.shape, two.stride())
+        assert torch.equal(one.view(torch.uint8), two.view(torch.uint8))
+    assert again["dtype"] is torch.bfloat16
+    assert again["device"] == value["device"]
 
 
 def forged(change, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from holdfast import frameworks
 from holdfast.codec.function_table import FUNCTIONS
@@ -12,6 +13,9 @@ from holdfast.trust.report import Report
 from holdfast.trust.scan import scan_path
 
 __all__ = ["known_names", "scan"]
+
+# What ``convert`` takes as data although no class of the registry has the name.
+_TAKEN: Final = ("argparse:Namespace", "torch._utils:_rebuild_tensor_v3")
 
 
 def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | None = None) -> Report:
@@ -36,4 +40,4 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
 def known_names() -> frozenset[str]:
     """Return the classes and functions that Holdfast keeps as data, ``module:qualname``."""
     functions = (f"{module}:{name}" for module, name in FUNCTIONS.values())
-    return frozenset((*frameworks.registry().by_class, *functions))
+    return frozenset((*frameworks.registry().by_class, *functions, *_TAKEN))

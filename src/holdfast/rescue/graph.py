@@ -79,6 +79,7 @@ class Graph:
     Attributes:
         cast: Makes the stand-ins.
         versions: Of scikit-learn, that estimators say they were made with.
+        notes: What the user should know of what was made, a sentence each, each once.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Graph:
         *,
         elsewhere: Callable[[Persistent], Any] | None = None,
         first: Recipe | None = None,
+        names: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin.
 
@@ -98,11 +100,14 @@ class Graph:
             whole: The bytes that the graph was read from, of dtype uint8.
             elsewhere: What to make of something that the file keeps elsewhere.
             first: What to make of an object of any other class; None leaves it to the registry.
+            names: Values that a name alone stands for, by ``module:name``.
         """
         self.cast = Cast(registry)
         self._elsewhere = elsewhere
         self._first = first
         self.versions: set[str] = set()
+        self.notes: dict[str, None] = {}
+        self._names = names or {}
         self._recipes = recipes
         self._whole = np.empty(0, np.uint8) if whole is None else whole
         self._made: dict[int, tuple[Any, Any]] = {}
@@ -221,6 +226,8 @@ class Graph:
         """Return the class or function that a name stands for, out of closed tables."""
         if raw.key in CLASSES:
             return CLASSES[raw.key]
+        if raw.key in self._names:
+            return self._names[raw.key]
         return self.function(raw.key)
 
     def function(self, key: str) -> Any:

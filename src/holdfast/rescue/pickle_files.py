@@ -7,18 +7,18 @@ encodes of those goes the way of every file: audited, judged and built by the cl
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from holdfast.codec.registry import Registry
 from holdfast.rescue.building import RECIPES, built
 from holdfast.rescue.graph import Graph
 from holdfast.rescue.mapped import inflated_file, require_sound
+from holdfast.rescue.taken import Taken
 from holdfast.trust.pickles import read
 
 __all__ = ["read_pickle"]
 
 
-def read_pickle(path: Path, registry: Registry) -> Any:
+def read_pickle(path: Path, registry: Registry) -> Taken:
     """Read a pickle or joblib file, compressed or not, without unpickling it.
 
     Plain values and arrays come as they are. Objects of classes that the registry keeps are
@@ -35,4 +35,5 @@ def read_pickle(path: Path, registry: Registry) -> Any:
     reading = read(whole.data)
     require_sound(reading)
     graph = Graph(registry, RECIPES, whole)
-    return built(graph, reading.root, registry, "model", reading.calls)
+    model = built(graph, reading.root, registry, "model", reading.calls)
+    return Taken(model=model, notes=tuple(graph.notes))

@@ -176,6 +176,12 @@ def _namespace(graph: Graph, raw: Call, path: Path) -> Any:
     return graph.cast.fields("types.SimpleNamespace", fields)
 
 
+def _arguments(graph: Graph, raw: Call, path: Path) -> Any:
+    """Take a namespace of argparse, as checkpoints keep their settings, as a plain one."""
+    graph.notes["Namespaces of argparse are kept as types.SimpleNamespace."] = None
+    return _namespace(graph, raw, path)
+
+
 # Times: the bytes of ``datetime.__reduce__``, see CPython's Lib/_pydatetime.py, ``_getstate``.
 
 
@@ -362,6 +368,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "uuid:UUID": _uuid,
     "pathlib:PurePosixPath": _path,
     "re:_compile": _pattern,
+    "argparse:Namespace": _arguments,
     "types:SimpleNamespace": _namespace,
     "datetime:date": _date,
     "datetime:datetime": _datetime,

@@ -6,6 +6,7 @@ Source of the format: ``torch/serialization.py`` (``_save``, ``_load``) and ``to
 from __future__ import annotations
 
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,13 +19,14 @@ from holdfast.codec.registry import Registry
 from holdfast.errors import Corrupt, Unsupported
 from holdfast.plugins import import_extra
 from holdfast.rescue.building import RECIPES, built
-from holdfast.rescue.graph import Graph, Recipe, key_of
+from holdfast.rescue.graph import Graph, Recipe, arguments_of, key_of
 from holdfast.rescue.mapped import bytes_of_file, data_start, require_sound
-from holdfast.trust.pickles import Call, Global, Pairs, Persistent, read
+from holdfast.rescue.taken import Taken
+from holdfast.trust.pickles import Call, Global, Pairs, Persistent, Reading, read
 from holdfast.trust.source import Allowance, FileSource
 from holdfast.trust.zips import ZipArchive, open_zip
 
-__all__ = ["Checkpoint", "module_state", "read_torch", "storage_of"]
+__all__ = ["WIDTHS", "Checkpoint", "module_state", "read_torch", "storage_of"]
 
 _MOST_PICKLE: Final = 1 << 30
 _MOST_AXES: Final = 64
@@ -37,7 +39,14 @@ _DTYPES: Final = {
     "BoolStorage": "bool", "ComplexDoubleStorage": "complex128",
     "ComplexFloatStorage": "complex64", "UntypedStorage": "uint8",
 }  # fmt: skip
-
+# Dtypes of torch, of which an older release may lack some, to bytes per element.
+WIDTHS: Final = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
+    "int8": 1, "uint8": 1, "bool": 1, "complex128": 16, "complex64": 8, "uint16": 2, "uint32": 4,
+    "uint64": 8, "float8_e4m3fn": 1, "float8_e5m2": 1,
+}  # fmt: skip
+_DEVICE: Final = re.compile(r"cpu|cuda|mps|xpu|meta")
+_MOST_DEVICES: Final = 1_024
 
 # Returns the bytes of a storage, by its name and size, of dtype uint8.
 Locate = Callable[[str, int], np.ndarray[Any, Any]]
@@ -59,9 +68,24 @@ class Checkpoint:
             **RECIPES,
             "torch._utils:_rebuild_tensor": self.tensor,
             "torch._utils:_rebuild_tensor_v2": self.tensor,
+            "torch._utils:_rebuild_tensor_v3": self.tensor,
             "torch._utils:_rebuild_parameter": self.parameter,
             "torch:Size": self.size,
+            "torch:device": self.device,
         }
+
+    def taken(self, reading: Reading, registry: Registry) -> Taken:
+        """Build what a checkpoint's pickle describes."""
+        names = {f"torch:{name}": getattr(self.torch, name, None) for name in WIDTHS}
+        graph = Graph(
+            registry,
+            self.recipes,
+            elsewhere=self.storage,
+            first=module_state,
+            names={key: dtype for key, dtype in names.items() if dtype is not None},
+        )
+        model = built(graph, reading.root, registry, "checkpoint")
+        return Taken(model=model, notes=tuple(graph.notes))
 
     def storage(self, value: Persistent) -> Any:
         """Return a storage as a flat tensor of its dtype, a view of the file."""
@@ -79,7 +103,10 @@ class Checkpoint:
         return self.torch.frombuffer(part.data, dtype=dtype)
 
     def tensor(self, graph: Graph, call: Call, path: Place) -> Any:
-        """Make a tensor of ``_rebuild_tensor_v2(storage, offset, size, stride, grad, hooks)``."""
+        """Make a tensor of ``_rebuild_tensor_v2(storage, offset, size, stride, grad, hooks)``.
+
+        Version 3 has a storage of bytes, and a dtype behind the hooks.
+        """
         arguments = call.arguments
         if type(arguments) is not tuple or len(arguments) < 4 or call.states:
             raise Corrupt("it is no tensor")
@@ -87,6 +114,8 @@ class Checkpoint:
         offset, size, stride = arguments[1], _sizes(arguments[2]), _sizes(arguments[3])
         if not isinstance(flat, self.torch.Tensor):
             raise Corrupt("it has something else where a storage belongs")
+        if key_of(call.function) == "torch._utils:_rebuild_tensor_v3":
+            flat = self._as_dtype(flat, graph.make(arguments[6] if len(arguments) > 6 else 0, path))
         if type(offset) is not int or offset < 0 or len(size) != len(stride):
             raise Corrupt("it has an impossible shape")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -106,6 +135,22 @@ class Checkpoint:
             raise Corrupt("it is no parameter")
         wanted = call.arguments[1] is True
         return self.torch.nn.Parameter(data.detach(), requires_grad=wanted)
+
+    def _as_dtype(self, flat: Any, dtype: Any) -> Any:
+        """Return the elements that a storage of bytes holds."""
+        if not isinstance(dtype, self.torch.dtype) or flat.dtype is not self.torch.uint8:
+            raise Corrupt("a tensor has something else where its dtype belongs")
+        if len(flat) % dtype.itemsize:
+            raise Corrupt("a tensor's storage has not a whole number of elements")
+        return flat.view(dtype)
+
+    def device(self, _: Graph, call: Call, __: Place) -> Any:
+        """Make a ``torch.device`` of its kind and number."""
+        kind, *number = arguments_of(call, 1, 2)
+        known = type(kind) is str and _DEVICE.fullmatch(kind) is not None
+        if not known or not all(type(n) is int and 0 <= n < _MOST_DEVICES for n in number):
+            raise Unsupported("it is a device that is not known here.")
+        return self.torch.device(kind, *number)
 
     def size(self, _: Graph, call: Call, __: Place) -> Any:
         """Make a ``torch.Size``."""
@@ -179,7 +224,7 @@ def _sizes(value: Any) -> tuple[int, ...]:
     return items
 
 
-def read_torch(path: Path, registry: Registry) -> Any:
+def read_torch(path: Path, registry: Registry) -> Taken:
     """Read a checkpoint's containers and tensors.
 
     Returns:
@@ -203,9 +248,7 @@ def read_torch(path: Path, registry: Registry) -> Any:
     reading = read(memoryview(data), joblib=False)
     require_sound(reading)
     stored = _Stored(path, archive, entry.name.removesuffix("data.pkl"))
-    checkpoint = Checkpoint(stored.locate)
-    graph = Graph(registry, checkpoint.recipes, elsewhere=checkpoint.storage, first=module_state)
-    return built(graph, reading.root, registry, "checkpoint")
+    return Checkpoint(stored.locate).taken(reading, registry)
 
 
 class _Stored:

@@ -13,10 +13,9 @@ import numpy as np
 
 from holdfast.codec.registry import Registry
 from holdfast.errors import Corrupt, Unsupported
-from holdfast.rescue.building import built
-from holdfast.rescue.graph import Graph
 from holdfast.rescue.mapped import bytes_of_file, require_sound
-from holdfast.rescue.torch_files import Checkpoint, module_state, storage_of
+from holdfast.rescue.taken import Taken
+from holdfast.rescue.torch_files import WIDTHS, Checkpoint, storage_of
 from holdfast.trust.pickles import Pairs, Persistent, Reading, read
 
 __all__ = ["read_legacy"]
@@ -25,13 +24,9 @@ _MAGIC: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
 _PICKLES: Final = 5  # magic number, protocol, machine, object, names of the storages
 _COUNT: Final = 8
-_WIDTHS: Final = {
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
-    "int8": 1, "uint8": 1, "bool": 1, "complex128": 16, "complex64": 8,
-}  # fmt: skip
 
 
-def read_legacy(path: Path, registry: Registry) -> Any:
+def read_legacy(path: Path, registry: Registry) -> Taken:
     """Read a checkpoint's containers and tensors, as ``read_torch`` does.
 
     Raises:
@@ -62,16 +57,14 @@ def read_legacy(path: Path, registry: Registry) -> Any:
             raise Corrupt(f"the storage {name!r:.40} is missing or too short")
         return found[:size]
 
-    checkpoint = Checkpoint(locate)
-    graph = Graph(registry, checkpoint.recipes, elsewhere=checkpoint.storage, first=module_state)
-    return built(graph, told.root, registry, "checkpoint")
+    return Checkpoint(locate).taken(told, registry)
 
 
 def _places(
     whole: np.ndarray[Any, Any], start: int, names: Any, persistent: Sequence[Persistent]
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return the bytes of the storages by name: each follows its number of elements."""
-    widths = {name: _WIDTHS[dtype] for name, dtype, _ in map(_storage, persistent) if name}
+    widths = {name: WIDTHS[dtype] for name, dtype, _ in map(_storage, persistent) if name}
     if type(names) is not list or not all(type(name) is str for name in names):
         raise Corrupt("the names of its storages are no texts")
     found: dict[str, np.ndarray[Any, Any]] = {}
