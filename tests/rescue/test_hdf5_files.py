@@ -107,6 +107,32 @@ def test_a_dataset_in_one_piece_is_a_view_of_the_mapped_file(tmp_path):
     assert equal(read(path, "hdf5").model["w"], BIG)
 
 
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_a_vocabulary_of_many_words_is_read_in_one_go(version, tmp_path):
+    words = [f"word{place}" * (place % 7) for place in range(30_000)]
+    kind = h5py.string_dtype()
+    path = written(
+        tmp_path / "x.h5", lambda h: h.create_dataset("w", data=words, dtype=kind), libver=version
+    )
+    assert read(path, "hdf5").model["w"].tolist() == words
+
+
+def test_bfloat16_which_keras_keeps_as_opaque_bytes_comes_as_such(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    wanted = torch.arange(6.0).reshape(2, 3).to(torch.bfloat16)
+
+    def fill(h):
+        made = h.create_dataset("v", data=wanted.view(torch.int16).numpy().view("V2"))
+        made.attrs["dtype"] = "bfloat16"
+        h["plain"] = BIG
+
+    path = written(tmp_path / "x.h5", fill)
+    holdfast.convert(path, "x", store=tmp_path / "s")
+    again = holdfast.load("x", store=tmp_path / "s")
+    assert torch.equal(again["v"], wanted)
+    assert equal(again["plain"], BIG)
+
+
 def test_a_dataset_that_was_made_smaller_has_only_what_is_left(tmp_path):
     def fill(h):
         made = h.create_dataset("d", (50, 5), "f4", chunks=(10, 5), maxshape=(None, None))

@@ -20,7 +20,6 @@ from holdfast.rescue.tensors import torch_tensor
 from holdfast.trust.hdf5 import Hdf5Dataset
 from holdfast.trust.hdf5.blocks import Blocks, Cursor
 from holdfast.trust.hdf5.headers import DATATYPE, LAYOUT, Message, messages
-from holdfast.trust.hdf5.heaps import global_object
 
 __all__ = ["Elements"]
 
@@ -33,6 +32,7 @@ _FILTERS: Final = frozenset({"deflate", "shuffle", "fletcher32"})
 _ENUM: Final = 8
 _MOST_TEXTS: Final = 200_000
 _LONGEST_TEXT: Final = 1 << 20
+_LARGEST_HEAP: Final = 16 << 20
 # What is put together, and does not lie in the file as it is, may be so much, or so many times the
 # file's size, whichever is more.
 _SMALL: Final = 512 << 20
@@ -61,6 +61,7 @@ class Elements:
         self._blocks = blocks
         self._whole = whole
         self._start = start
+        self._heaps: dict[int, dict[int, bytes]] = {}
         self._left = max(_SMALL, _RATIO * len(whole))
 
     def array(self, told: Hdf5Dataset, attributes: dict[str, Any]) -> Any:
@@ -181,9 +182,34 @@ class Elements:
             return ""
         if size > _LONGEST_TEXT:
             raise Unsupported(f"it has a text of {size} bytes, longer than are read.")
-        data = global_object(self._blocks, address, index, size)
-        self._spend(len(data))
-        return data.decode("utf-8", "replace")
+        data = self._heap(address).get(index, b"")
+        if len(data) < size:
+            raise Corrupt(f"the heap at byte {address} has no text {index}")
+        return data[:size].decode("utf-8", "replace")
+
+    def _heap(self, address: int) -> dict[int, bytes]:
+        """Return what a heap of texts holds, by number; each heap is read once."""
+        known = self._heaps.get(address)
+        if known is not None:
+            return known
+        head = 8 + self._blocks.length
+        cursor = self._blocks.signed(address, head, b"GCOL", "heap of texts")
+        cursor.take(4)
+        size = cursor.length()
+        if not head <= size <= _LARGEST_HEAP:
+            raise Corrupt(f"the heap at byte {address} claims {size} bytes")
+        self._spend(size)
+        rest = self._blocks.cursor(address + head, size - head, "a heap of texts")
+        found = self._heaps[address] = {}
+        while rest.left >= head:
+            number = rest.number(2)
+            rest.take(6)
+            length = rest.length()
+            if not number:  # what is left is free
+                break
+            found[number] = rest.take(length)
+            rest.take(min(-length % 8, rest.left))
+        return found
 
 
 def _is_bool(kind: bytes, array: np.ndarray[Any, Any]) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from holdfast.errors import HoldfastError
 __all__ = ["Taken", "naming", "plain_facts"]
 
 _LONGEST: Final = 200
+_MOST: Final = 1_000
 _SAFE: Final = 2**53
 
 
@@ -51,8 +53,8 @@ def naming(path: Path, kind: str) -> Iterator[None]:
 
 
 def plain_facts(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file says of itself as short JSON-like values; what is long is only counted."""
-    return {key[:_LONGEST]: _plain(value) for key, value in told.items()}
+    """Return what a file says of itself as short JSON-like values; of what is long, how much."""
+    return {key[:_LONGEST]: _plain(value) for key, value in islice(told.items(), _MOST)}
 
 
 def _plain(value: Any) -> Any:
