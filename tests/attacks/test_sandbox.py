@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -198,9 +199,10 @@ def test_noise_silence_deafness_and_threads_end_at_the_limit(held, name, tmp_pat
     assert len(outcome.output) <= 8_000
 
 
-def test_filling_the_disk_is_ended(held, tmp_path):
+@pytest.mark.parametrize("before", ["", "import os\nos.close(1); os.close(2)\n"])
+def test_filling_the_disk_is_ended_also_in_silence(held, before, tmp_path):
     code = (
-        "made = 0\nwhile True:\n  made += 1\n"
+        f"{before}made = 0\nwhile True:\n  made += 1\n"
         "  with open(f'file{made}', 'wb') as f: f.write(bytes(1 << 24))"
     )
     outcome, made = run(tmp_path, code, disk=1 << 28)
@@ -222,6 +224,22 @@ for _ in range(1000):
 """
     _, made = run(tmp_path, code)
     assert made == 0
+
+
+def test_the_folder_of_the_running_script_is_no_library(tmp_path):
+    (tmp_path / "secret_module.py").write_text("x = 1")
+    program = """
+import sys
+from holdfast.environment import sandbox
+assert sys.path[0] not in sandbox._import_path()
+assert not any(sys.path[0] in place for place in sandbox._libraries())
+print("left out")
+"""
+    (tmp_path / "script.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "left out\n", done.stderr
 
 
 LIES = {

@@ -10,26 +10,22 @@ which is enough for a parser and not for foreign code.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from holdfast.environment import landlock, seccomp
-from holdfast.environment.inside import RESULT
-from holdfast.errors import Corrupt, EnvironmentMismatch
+from holdfast.environment.watching import Job, require_plain, result_of, watch
+from holdfast.errors import EnvironmentMismatch
 
 __all__ = ["BUBBLEWRAP", "LANDLOCK", "Limits", "Outcome", "holder", "missing", "run"]
 
@@ -40,10 +36,6 @@ BUBBLEWRAP: Final = "bubblewrap"
 LANDLOCK: Final = "Landlock and seccomp"
 _INPUTS: Final = "/holdfast-input"
 _FOLDER: Final = "/holdfast-work"
-_TAIL: Final = 8_000
-_POLL: Final = 0.1
-_MOST_FILES: Final = 10_000
-_MOST_RESULT: Final = 1 << 20
 _BOOT: Final = """\
 import sys
 sys.path[:] = sys.argv[2:]
@@ -132,11 +124,19 @@ def run(
     inner = [sys.executable, "-I", "-c", _BOOT, json.dumps(task), *_import_path()]
     with _pipes() as (rules, told, telling):
         outer = _bubblewrap(folder, inputs, rules, telling) if wrapped else []
-        fds = (rules, telling) if wrapped else ()
-        ended, output = _watch([*outer, *inner], folder, limits, told if wrapped else None, fds)
+        job = Job(
+            command=[*outer, *inner],
+            folder=folder,
+            environment=_environment(),
+            wall=limits.wall,
+            disk=limits.disk,
+            told=told if wrapped else None,
+            fds=(rules, telling) if wrapped else (),
+        )
+        ended, output = watch(job)
     if ended == "done":
-        _require_plain(folder)
-    result = _result(folder) if ended == "done" else None
+        require_plain(folder)
+    result = result_of(folder) if ended == "done" else None
     ended = "failed" if ended == "done" and result is None else ended
     return Outcome(result=result, ended=ended, output=output, by=by)
 
@@ -241,115 +241,3 @@ def _pipes() -> Iterator[tuple[int, int, int]]:
     finally:
         for each in (rules, told, telling):
             os.close(each)
-
-
-def _watch(
-    command: Sequence[str], folder: Path, limits: Limits, told: int | None, fds: tuple[int, ...]
-) -> tuple[str, str]:
-    """Run a command; end it at a limit. Returns how it ended and the end of its output."""
-    process = subprocess.Popen(  # noqa: S603 - a command of ours
-        command,
-        cwd=folder,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=fds,
-        start_new_session=True,
-    )
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    end = time.monotonic() + limits.wall
-    try:
-        ended, output = _follow(process.stdout, folder, limits.disk, end)
-        if ended == "done":  # it may have closed its output and go on
-            process.wait(max(1.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        ended = "time"
-    finally:
-        _end(process, told)
-        process.stdout.close()
-    ended = "failed" if ended == "done" and process.returncode else ended
-    return ended, output.decode("utf-8", "replace")
-
-
-def _end(process: subprocess.Popen[bytes], told: int | None) -> None:
-    """End a process: the confined one first, so that bubblewrap itself can take leave of it."""
-    if process.poll() is None and told is not None:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            os.kill(int(json.loads(os.read(told, 4096))["child-pid"]), signal.SIGKILL)
-            process.wait(5)
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _follow(stream: IO[bytes], folder: Path, disk: int, end: float) -> tuple[str, bytes]:
-    """Read what a process prints until it closes its output or is at a limit."""
-    tail, next_look = b"", 0.0
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while True:
-            now = time.monotonic()
-            if now > end:
-                return "time", tail
-            if now > next_look:
-                if _too_large(folder, disk):
-                    return "disk", tail
-                next_look = time.monotonic() + _POLL
-            if not selector.select(_POLL):
-                continue
-            part = os.read(stream.fileno(), 1 << 16)
-            if not part:
-                return "done", tail
-            tail = (tail + part)[-_TAIL:]
-
-
-def _too_large(folder: Path, most: int) -> bool:
-    """Say whether a folder has more bytes or files than it may; looks at no more than that."""
-    size = count = 0
-    for entry in _entries(folder):
-        count += 1
-        try:
-            size += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-        if size > most or count > _MOST_FILES:
-            return True
-    return False
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    todo = [str(folder)]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    yield entry
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-        except OSError:
-            continue
-
-
-def _require_plain(folder: Path) -> None:
-    """Refuse links and pipes that were left behind: whoever reads them would be led elsewhere."""
-    for count, entry in enumerate(_entries(folder)):
-        file = entry.is_file(follow_symlinks=False)
-        linked = file and entry.stat(follow_symlinks=False).st_nlink > 1
-        plain = (file and not linked) or entry.is_dir(follow_symlinks=False)
-        if not plain:
-            raise Corrupt(f"the sandbox left {entry.name!r:.60}, which is no plain file")
-        if count > _MOST_FILES:
-            raise Corrupt(f"the sandbox left more than {_MOST_FILES} files")
-
-
-def _result(folder: Path) -> dict[str, Any] | None:
-    """Read what the function returned; None when it is no JSON object of a moderate size."""
-    file = folder / RESULT
-    try:
-        if file.stat().st_size > _MOST_RESULT:
-            return None
-        found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -39,14 +39,17 @@ _MACHINES: Final[dict[str, tuple[int, int, int, int, int]]] = {
     "aarch64": (0xC00000B7, 220, 435, 261, 222),
 }
 # What is refused: fork and vfork, ptrace, mounts and namespaces, keys, kernel modules, bpf, perf,
-# userfaultfd, io_uring, memory of other processes.
+# userfaultfd, io_uring, memory of other processes, files by handle; and what only root may:
+# clocks, names of the machine, swap, ports, reboot.
 _EXOTIC: Final[dict[str, tuple[int, ...]]] = {
     "x86_64": (
         57, 58, 101, 155, 161, 165, 166, 175, 246, 248, 249, 250, 272, 298, 308, 310, 311, 313,
+        103, 159, 163, 164, 167, 168, 169, 170, 171, 172, 173, 179, 227, 303, 304, 305,
         319, 320, 321, 323, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442, 447,
     ),
     "aarch64": (
         39, 40, 41, 51, 97, 104, 105, 117, 217, 218, 219, 241, 268, 270, 271, 273, 279, 280, 282,
+        60, 89, 112, 116, 142, 161, 162, 170, 171, 224, 225, 264, 265, 266,
         294, 425, 426, 427, 428, 429, 430, 431, 432, 433, 442, 447,
     ),
 }  # fmt: skip
