@@ -137,8 +137,9 @@ def load_model(
     registry = frameworks.registry()
     opened = open_for(store, manifest, registry, verify=verify)
     adapter = frameworks.adapter_named(opened.content.framework)
+    reading = frameworks.registry(_written(opened.record))
     try:
-        model = adapter.unpack(opened.parts, registry, options)
+        model = adapter.unpack(opened.parts, reading, options)
     except HoldfastError as error:
         error.hint = error.hint.replace('"REF"', f'"{ref}"')
         raise
@@ -147,6 +148,12 @@ def load_model(
         loaded = Loaded(loaded.model, "unproved")
     _log.info("%s loaded: %s", ref, loaded.proof)
     return loaded
+
+
+def _written(record: Record) -> dict[str, str]:
+    """Return the distributions that wrote a version, with their releases."""
+    packages = record.environment.get("packages")
+    return packages if isinstance(packages, dict) else {}
 
 
 def _proven(  # noqa: PLR0913 - one value per input of the proof

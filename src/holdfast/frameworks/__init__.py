@@ -54,6 +54,8 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "onnx": ("onnx",),
     "python": (),
 }
+# Adapters that know what other releases of their framework kept.
+_MIGRATE: Final = ("sklearn",)
 _MODULES: Final = {name: f"holdfast.frameworks.{name}" for name in _PACKAGES}
 
 # Classes by their name in files: those the program registered, those that installed packages did.
@@ -149,10 +151,20 @@ def packages_of(adapter: Adapter, model: Any, structure: Structure) -> tuple[str
     return tuple(dict.fromkeys((*adapter.requires(model), *further)))
 
 
-def registry() -> Registry:
-    """Return the closed registry: the codec's types, every adapter's, and the caller's own."""
+def registry(written: Mapping[str, str] | None = None) -> Registry:
+    """Return the closed registry: the codec's types, every adapter's, and the caller's own.
+
+    Args:
+        written: For reading a version: the distributions that wrote it, with their releases. Where
+            another one is installed, types migrate what that release kept.
+    """
     offered = (spec for name, spec in _offered.items() if name not in _registered)
-    return _registry((*offered, *_registered.values()))
+    whole = _registry((*offered, *_registered.values()))
+    changed: dict[str, TypeSpec] = {}
+    for framework in _MIGRATE:
+        module = import_module(_MODULES[framework])
+        changed.update({spec.id: spec for spec in module.migrating(whole.by_id, written or {})})
+    return replace(whole, by_id={**whole.by_id, **changed}) if changed else whole
 
 
 @functools.lru_cache(maxsize=4)
