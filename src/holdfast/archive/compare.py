@@ -115,7 +115,9 @@ def _sorted(held: Held) -> Held:
         order = np.lexsort((columns, np.repeat(np.arange(len(counts)), counts)))
         for part, view in zip(parts, (data, indices), strict=False):
             array = np.ascontiguousarray(_numbers(view)[order])
-            tensors[part[1]] = TensorView(view.dtype, tuple(view.shape), memoryview(array).cast("B"))
+            tensors[part[1]] = TensorView(
+                view.dtype, tuple(view.shape), memoryview(array).cast("B")
+            )
     return Held(held.structure, tensors)
 
 

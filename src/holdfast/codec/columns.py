@@ -203,7 +203,7 @@ def _build_text(parts: _Parts) -> Any:
         raise Corrupt("a pandas column of texts holds something else")
     mask = _mask(parts, len(values))
     dtype = text_dtype(parts["dtype"], parts["storage"])
-    missing = np.nan if dtype == object else None
+    missing = np.nan if isinstance(dtype, np.dtype) else None
     items = [missing if gone else text for text, gone in zip(values, mask, strict=True)]
     return pandas().array(items, dtype=dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from holdfast.plugins import import_extra
 
 __all__ = ["MIGRATIONS"]
 
-_ABSENT: Final = object()
 _PLS: Final = ("sklearn.CCA", "sklearn.PLSCanonical", "sklearn.PLSRegression")
 _SVM: Final = (
     "sklearn.SVC",
@@ -37,10 +36,10 @@ def _renamed(old: str, new: str) -> Callable[[Fields], None]:
     """Return what moves a value to its new name, unless a value has that name already."""
 
     def rename(fields: Fields) -> None:
-        value = fields.pop(old, _ABSENT)
-        if not (value is _ABSENT or isinstance(value, str) and value == "deprecated"):
-            if fields.get(new) is None:
-                fields[new] = value
+        value = fields.pop(old, "deprecated")
+        unset = isinstance(value, str) and value == "deprecated"
+        if not unset and fields.get(new) is None:
+            fields[new] = value
 
     return rename
 
@@ -137,7 +136,9 @@ def _one_against_rest(fields: Fields) -> None:
     chosen = fields.get("multi_class", "deprecated")
     apart = chosen == "ovr" or (chosen != "multinomial" and fields.get("solver") == "liblinear")
     if apart:
-        raise _lost("a LogisticRegression of one model per class", "OneVsRestClassifier replaced it")
+        raise _lost(
+            "a LogisticRegression of one model per class", "OneVsRestClassifier replaced it"
+        )
 
 
 def _newton(fields: Fields) -> None:
@@ -185,7 +186,7 @@ MIGRATIONS: Final = (
         types=("sklearn.LogisticRegression", "sklearn.LogisticRegressionCV"),
         since="1.6",
         change="The solver newton-cholesky fits one model of all classes.",
-        harm="Probabilities off by 0.28, without an error. Refused: there is no such model any more.",
+        harm="Probabilities off by 0.28, without an error. Refused.",
         forward=_newton,
     ),
     Migration(
@@ -201,6 +202,7 @@ MIGRATIONS: Final = (
         change="The algorithm SAMME.R was removed.",
         harm="Its models vote by the other algorithm, without an error. Refused.",
         forward=_weighted_votes,
+        backward=lambda fields: fields.update(algorithm="SAMME"),
     ),
     Migration(
         types=("sklearn.FunctionTransformer",),
@@ -234,9 +236,10 @@ MIGRATIONS: Final = (
     Migration(
         types=("sklearn.ColumnTransformer",),
         since="1.4",
-        change="Fitted transformers hold an identity function where \"passthrough\" was given.",
+        change='Fitted transformers hold an identity function where "passthrough" was given.',
         harm="transform raises AttributeError on the word.",
         forward=_passed_through,
+        backward=lambda fields: fields.setdefault("_name_to_fitted_passthrough", {}),
     ),
     Migration(
         types=("sklearn.OrdinalEncoder",),
@@ -265,6 +268,7 @@ MIGRATIONS: Final = (
         change="The coefficients have a public name.",
         harm="predict raises AttributeError.",
         forward=_public_coefficients,
+        backward=_renamed("coef_", "_coef_"),
     ),
     Migration(
         types=_PLS,
@@ -283,7 +287,7 @@ MIGRATIONS: Final = (
     ),
     Migration(
         types=("sklearn.RidgeClassifier", "sklearn.RidgeClassifierCV"),
-        since="1.9",
+        since="1.8",
         change="The classes are an attribute, no longer looked up in the label binarizer.",
         harm="predict raises AttributeError.",
         forward=_ridge_classes,
@@ -313,9 +317,16 @@ MIGRATIONS: Final = (
     Migration(
         types=("sklearn.LogisticRegression", "sklearn.LogisticRegressionCV"),
         since="1.5",
-        change="multi_class is deprecated; its default is the word \"deprecated\".",
+        change='multi_class is deprecated; its default is the word "deprecated".',
         harm="Releases up to 1.4 take the word for multinomial: probabilities off by 0.150.",
         backward=_automatic,
+    ),
+    Migration(
+        types=("sklearn._RemainderColsList",),
+        since="1.5",
+        change="The columns of a remainder warn when they are looked at.",
+        harm="Older releases lack the class.",
+        restore=lambda fields: list(fields["data"]),
     ),
     Migration(
         types=("sklearn._RemainderColsList",),

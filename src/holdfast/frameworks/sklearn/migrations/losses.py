@@ -13,7 +13,6 @@ from holdfast.plugins import import_extra
 
 __all__ = ["MIGRATIONS", "Unbound"]
 
-_BOOSTED: Final = ("sklearn.GradientBoostingClassifier", "sklearn.GradientBoostingRegressor")
 _SEARCHES: Final = (
     "sklearn.GridSearchCV",
     "sklearn.HalvingGridSearchCV",
@@ -38,12 +37,8 @@ def _multinomial(fields: Mapping[str, Any]) -> Any:
     classes = fields.get("K")
     if not isinstance(classes, int) or not 1 <= int(classes) <= 2**31:
         raise Corrupt(f"a loss has the impossible number of classes {classes!r:.60}")
-    return _loss("HalfMultinomialLoss")(fields) if classes < 1 else _with_classes(int(classes))
-
-
-def _with_classes(classes: int) -> Any:
     module = import_extra("sklearn._loss.loss", needed_for="a loss")
-    return module.HalfMultinomialLoss(n_classes=classes)
+    return module.HalfMultinomialLoss(n_classes=int(classes))
 
 
 def _huber(fields: Mapping[str, Any]) -> Any:

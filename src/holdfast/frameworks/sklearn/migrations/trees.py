@@ -52,12 +52,35 @@ def _boosted(fields: Fields) -> None:
         return
     trees = fields["estimators_"]
     fields.setdefault("n_trees_per_iteration_", trees.shape[1])
-    init = fields.get("init_")
+    _shift(fields, 1.0)
+
+
+def _shift(fields: Fields, sign: float) -> None:
+    trees, init = fields["estimators_"], fields.get("init_")
     if trees.shape[1] > 1 and type(init).__name__ == "DummyClassifier" and fields["learning_rate"]:
         tiny = np.finfo(np.float64).eps
         prior = np.clip(np.asarray(init.class_prior_, dtype=np.float64), tiny, 1 - tiny)
         for tree in trees[0]:
-            tree.tree_.value[...] += np.log(prior).mean() / fields["learning_rate"]
+            tree.tree_.value[...] += sign * np.log(prior).mean() / fields["learning_rate"]
+
+
+def _boosted_before(fields: Fields) -> None:
+    """Return to the losses and raw predictions of before 1.4."""
+    if "estimators_" not in fields:
+        return
+    _shift(fields, -1.0)
+    module = import_extra("sklearn.ensemble._gb_losses", needed_for="a GradientBoosting model")
+    loss, alpha = fields["_loss"], fields.get("alpha", 0.9)
+    name, arguments = {
+        "HalfSquaredError": ("LeastSquaresError", ()),
+        "AbsoluteError": ("LeastAbsoluteError", ()),
+        "HuberLoss": ("HuberLossFunction", (alpha,)),
+        "PinballLoss": ("QuantileLossFunction", (alpha,)),
+        "HalfBinomialLoss": ("BinomialDeviance", (2,)),
+        "HalfMultinomialLoss": ("MultinomialDeviance", (fields["estimators_"].shape[1],)),
+        "ExponentialLoss": ("ExponentialLoss", (2,)),
+    }[type(loss).__name__]
+    fields["_loss"] = getattr(module, name)(*arguments)
 
 
 def _no_path_lengths(fields: Fields) -> None:
@@ -105,6 +128,7 @@ MIGRATIONS: Final = (
         change="Raw predictions of several classes are centred; trees of a step are counted.",
         harm="decision_function is off by a constant of each model, without an error.",
         forward=_boosted,
+        backward=_boosted_before,
     ),
     Migration(
         types=("sklearn.HistGradientBoostingClassifier", "sklearn.HistGradientBoostingRegressor"),
