@@ -114,10 +114,8 @@ def _sorted(held: Held) -> Held:
             continue
         order = np.lexsort((columns, np.repeat(np.arange(len(counts)), counts)))
         for part, view in zip(parts, (data, indices), strict=False):
-            array = np.ascontiguousarray(_numbers(view)[order])
-            tensors[part[1]] = TensorView(
-                view.dtype, tuple(view.shape), memoryview(array).cast("B")
-            )
+            moved = memoryview(_numbers(view)[order].tobytes())
+            tensors[part[1]] = TensorView(view.dtype, tuple(view.shape), moved)
     return Held(held.structure, tensors)
 
 

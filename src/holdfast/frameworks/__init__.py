@@ -209,8 +209,8 @@ def register(
     """Let a class of the caller be kept and built; the same call is needed at save and at load.
 
     Args:
-        cls: A ``torch.nn.Module`` subclass, an enumeration, or a class whose instances are their
-            ``__dict__``.
+        cls: A ``torch.nn.Module`` subclass, an enumeration, a ``NamedTuple``, or a class whose
+            instances are their ``__dict__``.
         name: Name in files; default ``module.qualname`` of the class.
         arguments: For modules: instance to constructor arguments.
 
@@ -255,6 +255,8 @@ def _keeps_more(cls: type) -> bool:
 def _own_spec(cls: type, identifier: str) -> TypeSpec:
     if issubclass(cls, Enum):
         return enum_spec(cls, identifier)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__dictoffset__ == 0:
+        return _named_tuple_spec(cls, identifier)
     if _keeps_more(cls):
         raise UsageError(
             f"An instance of {cls.__qualname__} is more than its __dict__: the class has __slots__ "
@@ -267,6 +269,19 @@ def _own_spec(cls: type, identifier: str) -> TypeSpec:
         classes=(f"{cls.__module__}:{cls.__qualname__}",),
         encode=vars,
         attributes=True,
+    )
+
+
+def _named_tuple_spec(cls: Any, identifier: str) -> TypeSpec:
+    fields = frozenset(cls._fields)
+    return TypeSpec(
+        id=identifier,
+        locate=lambda: cls,
+        classes=(f"{cls.__module__}:{cls.__qualname__}",),
+        encode=lambda value: value._asdict(),
+        build=lambda given: cls._make(given[name] for name in cls._fields),
+        fields=fields,
+        required=fields,
     )
 
 

@@ -80,12 +80,14 @@ def _steps(there: Version, here: Version) -> dict[str, tuple[Migration, ...]]:
 
 
 def _migrated(spec: TypeSpec, steps: tuple[Migration, ...], *, upward: bool) -> TypeSpec:
-    taken = []
+    taken: list[Callable[[Fields], None]] = []
     for step in steps:
         build = step.build if upward else step.restore
         if build is not None:
             return replace(spec, build=build)
-        taken.append(step.forward if upward else step.backward)
+        change = step.forward if upward else step.backward
+        if change is not None:
+            taken.append(change)
     return replace(
         spec,
         migrate=functools.partial(_taken, taken) if taken else None,

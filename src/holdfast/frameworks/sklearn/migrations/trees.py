@@ -56,7 +56,7 @@ def _boosted(fields: Fields) -> None:
 
 
 def _shift(fields: Fields, sign: float) -> None:
-    trees, init = fields["estimators_"], fields.get("init_")
+    trees, init = fields["estimators_"], fields["init_"]
     if trees.shape[1] > 1 and type(init).__name__ == "DummyClassifier" and fields["learning_rate"]:
         tiny = np.finfo(np.float64).eps
         prior = np.clip(np.asarray(init.class_prior_, dtype=np.float64), tiny, 1 - tiny)
