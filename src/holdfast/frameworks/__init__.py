@@ -39,6 +39,7 @@ __all__ = [
     "packages_of",
     "register",
     "registry",
+    "steps_of",
 ]
 
 # Adapter to the packages one of which its models come from, asked in this order: what builds on
@@ -235,6 +236,12 @@ def register(
         )
     _registered.pop(spec.id, None)  # the newest comes last
     _registered[spec.id] = spec
+
+
+def steps_of(structure: Structure, written: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return what migrates in a load, in words; None where the state is of installed releases."""
+    steps = import_module(f"{_MODULES['sklearn']}.migrations").steps_for(structure.types, written)
+    return None if steps is None else tuple(f"since {s.since}: {s.change}" for s in steps)
 
 
 class _Plain:

@@ -8,7 +8,7 @@ object exists. What no step knows is caught by the replay. The measured causes a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import Any, Final
@@ -21,7 +21,7 @@ from holdfast.frameworks.sklearn.migrations import estimators, losses, trees
 from holdfast.frameworks.sklearn.migrations.base import Fields, Migration, defaults
 from holdfast.frameworks.sklearn.table import TABLE
 
-__all__ = ["MIGRATIONS", "Migration", "migrating"]
+__all__ = ["MIGRATIONS", "Migration", "migrating", "steps_for"]
 
 MIGRATIONS: Final = tuple(
     sorted(
@@ -46,6 +46,15 @@ def migrating(known: Mapping[str, TypeSpec], written: Mapping[str, str]) -> Iter
         if id_ in known:
             yield _migrated(known[id_], steps.get(id_, ()), upward=there < here)
     yield replace(known["function"], build=_function)
+
+
+def steps_for(types: Iterable[str], written: Mapping[str, str]) -> tuple[Migration, ...] | None:
+    """Return the steps that a load of these types would take; None for the installed release."""
+    there, here = _release(written.get("scikit-learn")), _installed()
+    if there is None or here is None or there == here:
+        return None
+    steps = _steps(there, here)
+    return tuple(dict.fromkeys(step for id_ in types for step in steps.get(id_, ())))
 
 
 def _release(text: object) -> Version | None:
