@@ -115,7 +115,7 @@ def test_a_model_comes_back_whole(name, tmp_path):
     version = holdfast.save(model, "m", inputs=X, store=tmp_path / "s")
     assert version.proof == "replayed"
     again = holdfast.load("m", store=tmp_path / "s")
-    assert type(again) is type(model)
+    assert isinstance(again, type(model))
     method = adapter.methods(model)[0]
     assert np.array_equal(adapter.predict(model, method, X), adapter.predict(again, method, X))
     if name != "booster":
