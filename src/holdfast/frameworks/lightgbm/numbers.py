@@ -79,7 +79,7 @@ def require_numbers(lines: Sequence[bytes]) -> None:
     Raises:
         Corrupt: Something else is there.
     """
-    joined = b" ".join([line.rstrip(b" ") for line in lines if line])
+    joined = b" ".join([line.removesuffix(b" ") for line in lines if line])
     if not joined or _only(joined, _FLOAT):
         return
     for word in joined.split(b" "):  # infinities, and what is no number
