@@ -1,8 +1,11 @@
 """CatBoost: native files judged before they are read, categories and all, estimators whole."""
 
 import copy
+import importlib.util
 import json
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +17,16 @@ from holdfast.errors import Corrupt, Unsupported  # noqa: E402
 from holdfast.frameworks import catboost as adapter  # noqa: E402
 from holdfast.testing.adapters import AdapterConformance  # noqa: E402
 
-from .catboost_zoo import (  # noqa: E402
-    MODELS,
-    QUIET,
-    ROWS,
-    numbers,
-    plain,
-    target,
-    with_categories,
+SPEC = importlib.util.spec_from_file_location(
+    "catboost_zoo", Path(__file__).with_name("catboost_zoo.py")
 )
+zoo = sys.modules["catboost_zoo"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(zoo)
+MODELS, QUIET, ROWS = zoo.MODELS, zoo.QUIET, zoo.ROWS
+numbers, plain, target, with_categories = (
+    zoo.numbers, zoo.plain, zoo.target, zoo.with_categories,
+)  # fmt: skip
+
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.keeps(

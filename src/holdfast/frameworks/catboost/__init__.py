@@ -71,7 +71,8 @@ def _build(name: str, fields: Mapping[str, Any]) -> Any:
     model, params = fields["_object"], fields["_init_params"]
     if type(model) is not boosters.locate() or type(params) is not dict:
         raise Corrupt(f"a {name} has something else than a model and its parameters")
-    if fields.get("_tree_count", model._get_tree_count()) != model._get_tree_count():
+    trees = boosters.count_trees(model)
+    if fields.get("_tree_count", trees) != trees:
         raise Corrupt(f"a {name} counts other trees than it has")
     estimator = _locate(name)()
     vars(estimator).update(fields)
@@ -179,7 +180,7 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
         An array or DataFrame of shape (rows, features).
     """
     names = model.feature_names_
-    if not names or len(model._get_cat_feature_indices()):
+    if not names or len(model.get_cat_feature_indices()):
         return None
     values = np.random.default_rng(seed).standard_normal((rows, len(names)))
     if names == [str(place) for place in range(len(names))]:

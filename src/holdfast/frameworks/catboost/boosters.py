@@ -1,4 +1,5 @@
 """The model behind CatBoost's classes: its native bytes, judged before CatBoost reads them."""
+# ruff: noqa: SLF001 - this object has no public methods; pickle uses the same ones
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from holdfast.errors import Corrupt
 from holdfast.frameworks.catboost.judge import Judged, judge
 from holdfast.plugins import import_extra
 
-__all__ = ["FIELDS", "build", "encode", "locate", "native", "state"]
+__all__ = ["FIELDS", "build", "count_trees", "encode", "locate", "native", "state"]
 
 FIELDS: Final = frozenset({"model"})
 
@@ -18,7 +19,7 @@ FIELDS: Final = frozenset({"model"})
 def locate() -> type:
     """Return the class of trained models, which is CatBoost's own and has no public name."""
     catboost = import_extra("catboost", needed_for="a CatBoost model")
-    kind: type = catboost.core._CatBoost  # noqa: SLF001 - an attribute of every CatBoost estimator
+    kind: type = catboost.core._CatBoost
     return kind
 
 
@@ -33,7 +34,8 @@ def encode(model: Any) -> Mapping[str, Any]:
         Unsupported: Parts of the model cannot be judged.
     """
     data = _written(model)
-    return {"model": None if data is None else FileData(".cbm", _written(_read(data)[0]))}
+    again = None if data is None else _written(_read(data)[0])
+    return {"model": None if again is None else FileData(".cbm", again)}
 
 
 def state(model: Any) -> Mapping[str, Any]:
@@ -55,6 +57,11 @@ def build(fields: Mapping[str, Any]) -> Any:
 def native(data: bytes) -> tuple[Any, Judged]:
     """Judge bytes and let CatBoost read them; see ``build``."""
     return _read(data)
+
+
+def count_trees(model: Any) -> int:
+    """Return how many trees a model has."""
+    return int(model._get_tree_count())
 
 
 def _read(data: bytes) -> tuple[Any, Judged]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -116,5 +117,5 @@ def _require_rising(places: Sequence[int]) -> None:
     """Native code takes the last place for the largest."""
     if places and not 0 <= places[0] <= places[-1] < _MOST_FEATURES:
         raise Corrupt("a feature of the CatBoost model is in an impossible place")
-    if any(one >= other for one, other in zip(places, places[1:], strict=False)):
+    if any(one >= other for one, other in pairwise(places)):
         raise Corrupt("the features of the CatBoost model are out of order")

@@ -114,18 +114,19 @@ class _Reader:
         }
 
     def _field(self, place: int | None, kind: Kind) -> Any:
-        if isinstance(kind, Number):
-            if place is None:
-                return kind.default
-            return struct.unpack(kind.format, self._take(place, struct.calcsize(kind.format)))[0]
         if place is None:
-            return None
+            return kind.default if isinstance(kind, Number) else None
+        if isinstance(kind, Number):
+            return struct.unpack(kind.format, self._take(place, struct.calcsize(kind.format)))[0]
         if isinstance(kind, Table):
             return self.table(place, kind.schema)
-        if isinstance(kind, Text):
-            return self._vector(place, 1)[1]
-        if isinstance(kind, Numbers):
-            return np.frombuffer(self._vector(place, np.dtype(kind.dtype).itemsize)[1], kind.dtype)
+        if isinstance(kind, Texts | Tables):
+            return self._list(place, kind)
+        dtype = np.dtype("u1" if isinstance(kind, Text) else kind.dtype)
+        content = self._vector(place, dtype.itemsize)[1]
+        return content if isinstance(kind, Text) else np.frombuffer(content, dtype)
+
+    def _list(self, place: int, kind: Texts | Tables) -> list[Any]:
         first, content = self._vector(place, 4)
         places = range(first, first + len(content), 4)
         if isinstance(kind, Texts):

@@ -2,7 +2,8 @@
 
 A ``.cbm`` file is a FlatBuffer and, after it, tables of category statistics that the native reader
 takes unlooked at; the predictor follows splits, leaves and buckets without looking either. Source
-of the format: ``catboost/libs/model/flatbuffers/*.fbs``, ``model.cpp``, ``static_ctr_provider.cpp``.
+of the format: in ``catboost/libs/model``, ``flatbuffers/*.fbs``, ``model.cpp`` and
+``static_ctr_provider.cpp``.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def judge(data: bytes) -> Judged:
     """
     try:
         return _judge(data)
-    except (KeyError, ValueError, OverflowError, TypeError, RecursionError) as error:
+    except (LookupError, ValueError, ArithmeticError, TypeError, AttributeError) as error:
         if isinstance(error, HoldfastError):
             raise
         raise Corrupt(f"the CatBoost model is malformed: {error!r:.100}") from error
@@ -117,7 +118,7 @@ def _judge(data: bytes) -> Judged:
     model = read_flat(core, _MODEL)
     if model["format"] != _FORMAT or model["trees"] is None:
         raise Corrupt("this is no CatBoost model of a known form")
-    trees = {
+    trees: dict[str, Any] = {
         name: np.zeros(0, getattr(_TREES[name], "dtype", None)) if value is None else value
         for name, value in model["trees"].items()
     }
@@ -125,7 +126,7 @@ def _judge(data: bytes) -> Judged:
     parts = model["parts"] or []
     if len(parts) > 1 or any(part != _STATISTICS for part in parts):
         raise _unsupported("parts that are not known")
-    tables = []
+    tables: list[dict[str, Any]] = []
     if parts:
         tables, rest = _statistics(data, rest)
     if rest != len(data):
@@ -172,7 +173,7 @@ def _refuse_unseen(trees: Mapping[str, Any]) -> None:
 def _unsupported(what: str) -> Unsupported:
     return Unsupported(
         f"The CatBoost model has {what}, which Holdfast cannot look into before CatBoost does.",
-        hint="CatBoost().fit(X_without_text_and_embeddings, y)  # or numbers computed of them first",
+        hint="CatBoost().fit(X_without_text, y)  # or with numbers computed of it beforehand",
     )
 
 
@@ -194,11 +195,9 @@ def _judge_info(info: Mapping[bytes, bytes], dimension: int) -> bool:
     options = params.get("data_processing_options", {})
     told: list[Sequence[Any]] = []
     for of in (documents.get(b"class_params"), documents.get(b"multiclass_params"), options):
-        for name in ("class_names", "class_to_label"):
-            told.append((of or {}).get(name) or [])
-        counted = (of or {}).get("classes_count") or 0
-        if counted:
-            told.append(range(counted))
+        classes = of or {}
+        told += [classes.get(name) or [] for name in ("class_names", "class_to_label")]
+        told.append(range(classes.get("classes_count") or 0))
     needed = max(dimension, 2)
     if any(labels and not needed <= len(labels) <= _MOST_DIMENSIONS for labels in told):
         raise Corrupt("the CatBoost model has fewer classes than it predicts")
@@ -210,7 +209,10 @@ def _judge_info(info: Mapping[bytes, bytes], dimension: int) -> bool:
 
 def _document(text: bytes) -> dict[str, Any]:
     """Read JSON that is nested no deeper than native readers bear."""
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise Corrupt("the metadata of the CatBoost model are nested too deeply") from error
     if type(found) is not dict:
         raise Corrupt("the metadata of the CatBoost model are no table")
     level: list[Any] = [found]

@@ -19,7 +19,7 @@ _BUCKET: Final = np.dtype([("hash", "<u8"), ("index", "<u4")])
 _EMPTY: Final = 2**64 - 1
 _NOT_FOUND: Final = 2**32 - 1
 # The kinds of statistics, in the order of ``ECtrType``.
-_BORDERS, _BUCKETS, _MEANS, _FLOAT_MEANS, _COUNTER, _FREQUENCY = range(6)
+_BORDERS, _BUCKETS, _MEANS, _FLOAT_MEANS, _, _LAST = range(6)
 
 _COMBINATION: Final[Schema] = {
     "categories": Numbers("<i4"), "numbers": Numbers(_PAIR), "values": Numbers(_PAIR),
@@ -67,12 +67,16 @@ def _key(base: Mapping[str, Any] | None) -> tuple[Any, ...]:
     if base is None or base["combination"] is None:
         raise Corrupt("statistics of the CatBoost model are of nothing")
     parts = base["combination"].values()
-    return base["type"], base["targets"], *(b"" if part is None else part.tobytes() for part in parts)
+    return (
+        base["type"],
+        base["targets"],
+        *(b"" if part is None else part.tobytes() for part in parts),
+    )
 
 
 def _judge_table(table: Mapping[str, Any]) -> None:
     kind, classes = table["base"]["type"], table["classes"]
-    if not 0 <= kind <= _FREQUENCY or not 0 <= classes <= _MOST_CLASSES:
+    if not 0 <= kind <= _LAST or not 0 <= classes <= _MOST_CLASSES:
         raise Corrupt("statistics of the CatBoost model are of no known kind")
     if table["hash"] is None or table["blob"] is None or len(table["hash"]) % _BUCKET.itemsize:
         raise Corrupt("a table of statistics of the CatBoost model is cut wrongly")
@@ -81,9 +85,8 @@ def _judge_table(table: Mapping[str, Any]) -> None:
     if not len(buckets) or len(buckets) & (len(buckets) - 1) or len(full) == len(buckets):
         raise Corrupt("a table of statistics of the CatBoost model has no empty bucket")
     led = full["index"][full["index"] != _NOT_FOUND]
-    width = 4 * {_BORDERS: max(classes, 2), _BUCKETS: classes, _MEANS: 2, _FLOAT_MEANS: 2}.get(
-        kind, 1
-    )
+    widths = {_BORDERS: max(classes, 2), _BUCKETS: classes, _MEANS: 2, _FLOAT_MEANS: 2}
+    width = 4 * widths.get(kind, 1)
     if len(led) and (int(led.max()) + 1) * width > len(table["blob"]):
         raise Corrupt("a table of statistics of the CatBoost model leads outside")
 
