@@ -77,6 +77,12 @@ MODELS = {
     "several targets": lambda: plain(labels=numbers()[["b", "d"]], loss_function="MultiRMSE"),
     "uncertainty": lambda: plain(loss_function="RMSEWithUncertainty"),
     "quantiles": lambda: plain(loss_function="MultiQuantile:alpha=0.1,0.5,0.9"),
+    "ranker by groups": lambda: plain(
+        catboost.CatBoostRanker,
+        target(4),
+        loss_function="YetiRank:mode=NDCG;top=3",
+        fit={"group_id": np.arange(ROWS) // 20},
+    ),
     "one leaf": lambda: plain(grow_policy="Lossguide", min_data_in_leaf=1000),
     "bare": lambda: (catboost.CatBoost(QUIET).fit(numbers(), numbers()["b"]), numbers()),
     "sum of models": summed,

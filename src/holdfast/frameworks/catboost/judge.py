@@ -9,8 +9,7 @@ of the format: in ``catboost/libs/model``, ``flatbuffers/*.fbs``, ``model.cpp`` 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,6 +27,7 @@ from holdfast.frameworks.catboost.flat import (
     Texts,
     read_flat,
 )
+from holdfast.frameworks.catboost.metadata import judge_metadata
 from holdfast.frameworks.catboost.statistics import TABLE, judge_statistics
 from holdfast.frameworks.catboost.trees import BIN, NODE, judge_trees
 
@@ -36,19 +36,10 @@ __all__ = ["Judged", "judge"]
 _MAGIC: Final = b"CBM1"
 _FORMAT: Final = b"FlabuffersModel_v1"
 _STATISTICS: Final = b"static_provider_v1"
-_MOST_DIMENSIONS: Final = 1 << 16
-_MOST_THREADS: Final = 1024
-_DEEPEST: Final = 64
 _UNSEEN: Final = {
     "text_features": "text features", "embedding_features": "embedding features",
     "estimated_features": "features computed of texts or embeddings",
 }  # fmt: skip
-# What is metadata to users and JSON to native code.
-_DOCUMENTS: Final = (
-    b"params", b"class_params", b"multiclass_params", b"training", b"output_options",
-    b"loss_function",
-)  # fmt: skip
-
 _I4: Final = Number("<i", -1)
 _ANY: Final[Schema] = {}
 _FLOAT: Final[Schema] = {
@@ -135,7 +126,7 @@ def _judge(data: bytes) -> Judged:
     judge_statistics(trees["ctrs"], tables, bins)
     judge_trees(trees, bins)
     info = _pairs(model["info"] or [])
-    labels = _judge_info(info, trees["dimension"])
+    labels = judge_metadata(info, trees["dimension"])
     return Judged(info, _digest(trees, sorted(info.items()), tables), labels)
 
 
@@ -186,49 +177,6 @@ def _pairs(listed: Iterable[Mapping[str, Any]]) -> dict[bytes, bytes]:
         key.decode(), value.decode()
         found[key] = value
     return found
-
-
-def _judge_info(info: Mapping[bytes, bytes], dimension: int) -> bool:
-    """Check what native code takes from the metadata; say whether there are classes."""
-    documents = {key: _document(info[key]) for key in _DOCUMENTS if key in info}
-    params = documents.get(b"params", {})
-    options = params.get("data_processing_options", {})
-    told: list[Sequence[Any]] = []
-    for of in (documents.get(b"class_params"), documents.get(b"multiclass_params"), options):
-        classes = of or {}
-        told += [classes.get(name) or [] for name in ("class_names", "class_to_label")]
-        told.append(range(classes.get("classes_count") or 0))
-    needed = max(dimension, 2)
-    if any(labels and not needed <= len(labels) <= _MOST_DIMENSIONS for labels in told):
-        raise Corrupt("the CatBoost model has fewer classes than it predicts")
-    uncertain = params.get("loss_function", {}).get("type") == "RMSEWithUncertainty"
-    if uncertain and dimension != 2:
-        raise Corrupt("the CatBoost model predicts no uncertainty, though it says so")
-    return any(len(labels) for labels in told)
-
-
-def _document(text: bytes) -> dict[str, Any]:
-    """Read JSON that is nested no deeper than native readers bear."""
-    try:
-        found = json.loads(text)
-    except RecursionError as error:
-        raise Corrupt("the metadata of the CatBoost model are nested too deeply") from error
-    if type(found) is not dict:
-        raise Corrupt("the metadata of the CatBoost model are no table")
-    level: list[Any] = [found]
-    for _ in range(_DEEPEST):
-        few = [item.get("thread_count", 1) for item in level if isinstance(item, dict)]
-        if any(type(threads) is int and threads > _MOST_THREADS for threads in few):
-            raise Corrupt("the CatBoost model asks for an impossible number of threads")
-        level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return found
-    raise Corrupt("the metadata of the CatBoost model are nested too deeply")
 
 
 def _digest(*content: Any) -> bytes:
