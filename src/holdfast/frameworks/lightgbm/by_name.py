@@ -48,18 +48,13 @@ def _predict(self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
     Raises:
         SignatureMismatch: The table has other columns than the model was trained on.
     """
-    return (
-        named_class()
-        .__mro__[1]
-        .predict(  # type: ignore[attr-defined]
-            self, _ordered(self, data), *args, **kwargs
-        )
-    )
+    plain: Any = named_class().__base__
+    return plain.predict(self, _ordered(self, data), *args, **kwargs)
 
 
 def _deepcopy(self: Any, memo: Any) -> Any:
-    copied = named_class().__mro__[1].__deepcopy__(self, memo)  # type: ignore[attr-defined]
-    return predicting_by_name(copied)
+    plain: Any = named_class().__base__
+    return predicting_by_name(plain.__deepcopy__(self, memo))
 
 
 def _ordered(booster: Any, data: Any) -> Any:
