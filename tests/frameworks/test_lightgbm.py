@@ -122,6 +122,13 @@ def test_a_function_as_objective_is_refused_at_save(tmp_path):
         holdfast.save(model, "m", store=tmp_path / "s")
 
 
+def test_a_wrapper_that_another_release_made_is_refused_at_save(tmp_path):
+    model, _ = MODELS["classifier"]()
+    del model.min_split_gain
+    with pytest.raises(Unsupported, match="min_split_gain is missing"):
+        holdfast.save(model, "m", store=tmp_path / "s")
+
+
 class TestConformance(AdapterConformance):
     @pytest.fixture
     def adapter(self):
