@@ -49,6 +49,7 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "jax": ("jax",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
     "statsmodels": ("statsmodels",),
     "spacy": ("spacy",),
     "sklearn": ("sklearn",),
