@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fw test-all check bench clean
+.PHONY: help setup demo test test-fw table test-all check bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
@@ -20,13 +20,16 @@ LIGHT := $(BIN)/python -m pytest -m "not slow and not service"
 LOG := .venv/frameworks.log
 
 test: $(STAMP)  ## The tests: light frameworks, no external server; in two processes
-	$(LIGHT) tests/frameworks >$(LOG) 2>&1 & frameworks=$$!; \
+	HOLDFAST_KEPT=.venv/kept $(LIGHT) tests/frameworks >$(LOG) 2>&1 & frameworks=$$!; \
 	$(LIGHT) --ignore tests/frameworks; rest=$$?; \
 	wait $$frameworks; kept=$$?; cat $(LOG); exit $$((rest + kept))
 
 test-fw:  ## One heavy framework in an environment and a process of its own: make test-fw FW=keras
 	$(PYTHON) tools/bootstrap.py $(FW)
-	.venvs/$(FW)/bin/python -m pytest tests/frameworks/test_$(FW)*.py
+	HOLDFAST_KEPT=.venvs/$(FW)/kept .venvs/$(FW)/bin/python -m pytest tests/frameworks/test_$(FW)*.py
+
+table:  ## Write the README's table of frameworks from what the last make test and test-fw proved
+	$(PYTHON) tools/frameworks_table.py .venv/kept .venvs/*/kept
 
 test-all: $(STAMP)  ## All of it: slow tests, services, fuzzing
 	$(BIN)/python -m pytest

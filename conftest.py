@@ -71,11 +71,13 @@ class ExpectedSkips:
 class Kept:
     """Writes down which rows of the README's table of frameworks this run has proven.
 
-    A test that carries ``@pytest.mark.keeps(framework, what, *packages)`` and passes proves one.
+    A test that carries ``@pytest.mark.keeps(framework, what, *packages)`` and passes proves a part
+    of one. Packages are names that can be imported; their versions are written down beside.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.path.unlink(missing_ok=True)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(
@@ -86,8 +88,14 @@ class Kept:
         report = outcome.get_result()  # type: ignore[attr-defined]
         for mark in item.iter_markers("keeps"):
             if call.when == "call" and report.passed:
+                from holdfast.environment.capture import capture
+
+                framework, what, *packages = mark.args
+                own = ("numpy", "holdfast-ml")
+                found = capture(packages)["packages"].items()
+                versions = {name: version for name, version in found if name not in own}
                 with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(mark.args) + "\n")
+                    file.write(json.dumps([framework, what, versions]) + "\n")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,58 +1,65 @@
-"""Write the README's table of frameworks from what the tests have proven.
+"""Write the README's table of frameworks from what tests have proven, or check it.
 
-::
+A test marked ``keeps(framework, what, *packages)`` that passes proves a part of a row; ``make
+test`` and ``make test-fw`` note down what was proven, see ``conftest.py``. ::
 
-    HOLDFAST_KEPT=/tmp/light .venv/bin/python -m pytest tests/frameworks -m keeps
-    HOLDFAST_KEPT=/tmp/keras .venvs/keras/bin/python -m pytest tests/frameworks/test_keras*.py
-    python tools/frameworks_table.py .venv=/tmp/light .venvs/keras=/tmp/keras
+    make table
+    python tools/frameworks_table.py --check .venv/kept .venvs/*/kept
+
+Rows of frameworks of which nothing was noted down stay as they are, so a check may follow a run of
+any of them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PLACE = re.compile(r"(<!-- frameworks: by tools/frameworks_table.py -->\n).*?(?=\n<!--)", re.DOTALL)
+README = Path(__file__).resolve().parent.parent / "README.md"
+PLACE = re.compile(r"(<!-- frameworks: make table -->\n).*?(?=<!-- frameworks end -->)", re.DOTALL)
+HEAD = "| framework | what a passing test brought back whole | with |\n|---|---|---|\n"
+ROW = re.compile(r"^\| (.+?) \| (.+) \| (.*?) \|$", re.MULTILINE)
+
+Rows = dict[str, tuple[str, str]]
 
 
-def versions(environment: str, packages: list[str]) -> str:
-    """Return the installed versions of packages in an environment, as one text."""
-    code = (
-        "import sys\nfrom holdfast.environment.capture import capture\n"
-        "found = capture(sys.argv[1:])['packages']\n"
-        "own = ('numpy', 'holdfast-ml')\n"
-        "print(', '.join(f'{n} {v}' for n, v in found.items() if n not in own))"
-    )
-    python = ROOT / environment / "bin" / "python"
-    words = [str(python), "-c", code, *packages]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+def proven(paths: Iterable[str]) -> Rows:
+    """Return framework to what was proven of it and the packages it was proven with."""
+    parts: dict[str, set[str]] = {}
+    packages: dict[str, dict[str, str]] = {}
+    for path in filter(Path.is_file, map(Path, paths)):
+        for line in path.read_text("utf-8").splitlines():
+            framework, what, versions = json.loads(line)
+            parts.setdefault(framework, set()).add(what)
+            packages.setdefault(framework, {}).update(versions)
+    return {
+        name: ("; ".join(sorted(parts[name])), ", ".join(map(" ".join, packages[name].items())))
+        for name in parts
+    }
 
 
 def main() -> None:
-    """Rewrite the table."""
-    rows: dict[str, dict[str, None]] = {}
-    tested: dict[str, str] = {}
-    for word in sys.argv[1:]:
-        environment, _, path = word.partition("=")
-        for line in Path(path).read_text("utf-8").splitlines():
-            framework, what, *packages = json.loads(line)
-            rows.setdefault(framework, {})[what] = None
-            if packages:
-                tested.setdefault(framework, versions(environment, packages))
-    lines = ["| framework | what is kept | tested with |", "|---|---|---|"]
-    for framework in sorted(rows, key=str.lower):
-        kept = "; ".join(rows[framework])
-        lines.append(f"| {framework} | {kept} | {tested.get(framework, '')} |")
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    again, count = PLACE.subn(lambda found: found[1] + "\n".join(lines), text)
-    if count != 1:
+    """Write the table, or say what differs from it."""
+    check = sys.argv[1:2] == ["--check"]
+    found = proven(sys.argv[1 + check :])
+    text = README.read_text("utf-8")
+    place = PLACE.search(text)
+    if place is None:
         raise SystemExit("README.md lacks the place of the table")
-    readme.write_text(again, "utf-8")
+    listed: Rows = {
+        row[1]: (row[2], row[3]) for row in ROW.finditer(place[0].partition("---|\n")[2])
+    }
+    if check:
+        wrong = [name for name, (what, _) in found.items() if listed.get(name, ("",))[0] != what]
+        if wrong:
+            raise SystemExit(f"README.md tells otherwise of {', '.join(wrong)}. Try: make table")
+        return
+    merged = sorted({**listed, **found}.items(), key=lambda row: row[0].lower())
+    table = HEAD + "".join(f"| {name} | {what} | {with_} |\n" for name, (what, with_) in merged)
+    README.write_text(PLACE.sub(lambda at: at[1] + table, text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.api.history import get, log, promote, rollback, versions
     from holdfast.api.housekeeping import verify
     from holdfast.api.inspecting import inspect
+    from holdfast.api.preflighting import preflight
     from holdfast.api.save import save
     from holdfast.api.scanning import scan
     from holdfast.api.store import Store
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "log",
     "predict",
+    "preflight",
     "promote",
     "register",
     "rollback",
@@ -65,6 +67,7 @@ _HOMES = {
     "load": "holdfast.api.verbs",
     "log": "holdfast.api.history",
     "predict": "holdfast.api.verbs",
+    "preflight": "holdfast.api.preflighting",
     "promote": "holdfast.api.history",
     "register": "holdfast.api.verbs",
     "rollback": "holdfast.api.history",

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -295,3 +296,21 @@ def test_an_enumeration_is_kept_once_it_is_registered(store):
     holdfast.save({"c": Colour.BLUE, "again": [Colour.BLUE]}, "colours", store=store)
     again = holdfast.load("colours", store=store)
     assert again["c"] is again["again"][0] is Colour.BLUE
+
+
+class Bounds(NamedTuple):
+    low: Any
+    high: Any = 1.0
+
+
+def test_a_named_tuple_is_kept_once_it_is_registered(store):
+    bounds = {"all": Bounds(np.zeros(2), Bounds(1, 2))}
+    with pytest.raises(errors.Unsupported):
+        holdfast.save(bounds, "bounds", store=store)
+    holdfast.register(Bounds)
+    holdfast.save(bounds, "bounds", store=store)
+    again = holdfast.load("bounds", store=store)["all"]
+    assert type(again) is Bounds
+    assert (again.low == 0).all()
+    assert again.high == Bounds(1, 2)
+    assert type(again.high) is Bounds

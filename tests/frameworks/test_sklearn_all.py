@@ -125,6 +125,7 @@ def every_estimator(views):
     return found
 
 
+@pytest.mark.keeps("scikit-learn", "every estimator of the installed release", "sklearn")
 @pytest.mark.parametrize("name", sorted(zoo.kinds()))
 def test_an_estimator(name, outcomes):
     if name in EXCLUDED:
@@ -151,6 +152,7 @@ def named(option):
     return f"{option.kind}-{shown[:40]}"
 
 
+@pytest.mark.keeps("scikit-learn", "options that change what is fitted", "sklearn")
 @pytest.mark.parametrize("option", zoo.options(), ids=named)
 def test_options_that_matter(option, keep):
     require_kept(zoo.case_of(option), keep)

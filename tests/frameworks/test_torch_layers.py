@@ -210,6 +210,7 @@ def answers(model, inputs):
         return flat(predict(model, "forward", inputs))
 
 
+@pytest.mark.keeps("PyTorch", "modules built from `torch.nn`, of every layer", "torch")
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_every_layer_comes_back(torch_keeper, name):

@@ -89,6 +89,7 @@ def states_equal(a, b):
     assert all(torch.equal(left[name], right[name]) for name in right)
 
 
+@pytest.mark.keeps("PyTorch", "modules of your own class with `into=`", "torch")
 def test_own_class_loads_into_an_instance(torch_keeper):
     model = Tagger(11, 3)
     model.scale.fill_(5)

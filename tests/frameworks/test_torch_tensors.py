@@ -223,6 +223,7 @@ def test_requires_grad_of_a_plain_tensor_is_kept(torch_keeper):
     assert [t.requires_grad for t in loaded.values()] == [True, False, False]
 
 
+@pytest.mark.keeps("PyTorch", "state_dicts", "torch")
 def test_state_dict_keeps_type_order_and_names(torch_keeper):
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     state = model.state_dict()

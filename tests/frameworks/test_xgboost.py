@@ -10,8 +10,14 @@ import pytest
 xgboost = pytest.importorskip("xgboost", reason="xgboost is not installed")
 
 import holdfast  # noqa: E402
-from holdfast.errors import Corrupt, HoldfastError, Unsupported  # noqa: E402
+from holdfast.errors import (  # noqa: E402
+    Corrupt,
+    EnvironmentMismatch,
+    HoldfastError,
+    Unsupported,
+)
 from holdfast.frameworks import xgboost as adapter  # noqa: E402
+from holdfast.frameworks.xgboost import boosters  # noqa: E402
 from holdfast.frameworks.xgboost.judge import judge_json, judge_ubj  # noqa: E402
 from holdfast.frameworks.xgboost.ubj import read_ubj  # noqa: E402
 from holdfast.testing.adapters import AdapterConformance  # noqa: E402
@@ -277,3 +283,37 @@ def test_every_flipped_byte_gives_a_document_or_a_refusal():
 def test_nonsense_is_refused(data):
     with pytest.raises(Corrupt):
         read_ubj(data)
+
+
+def trained():
+    return xgboost.XGBRegressor(n_estimators=3, max_depth=2).fit(plain(), target())
+
+
+def test_a_file_of_a_newer_release_is_an_environment_that_does_not_fit(tmp_path):
+    document = json.loads(trained().get_booster().save_raw("json"))
+    document["version"] = [99, 0, 0]
+    (tmp_path / "m.json").write_text(json.dumps(document), "utf-8")
+    with pytest.raises(EnvironmentMismatch, match=r"99\.0\.0") as caught:
+        boosters.from_json((tmp_path / "m.json").read_bytes())
+    assert 'pip install "xgboost>=99.0"' in caught.value.hint
+
+
+def test_leaves_in_a_table_are_left_to_releases_that_read_them(monkeypatch):
+    """The native reader looks for what is not there, and crashes."""
+    two = np.stack([target(), -target()], axis=1)
+    model = xgboost.XGBRegressor(n_estimators=2, multi_strategy="multi_output_tree")
+    data = bytes(model.fit(plain(), two).get_booster().save_raw("ubj"))
+    tables = judge_ubj(data).tables
+    assert tables is not None
+    boosters.from_ubj(data)
+    other = (3, 1, 0) if tables else (99, 0, 0)
+    monkeypatch.setattr(boosters, "_installed", lambda: other)
+    with pytest.raises(EnvironmentMismatch):
+        boosters._native(bytearray(data), judge_ubj(data))
+
+
+def test_a_wrapper_that_another_release_made_is_refused_at_save(tmp_path):
+    model = trained()
+    del model.gamma
+    with pytest.raises(Unsupported, match="gamma is missing"):
+        holdfast.save(model, "m", store=tmp_path / "s")

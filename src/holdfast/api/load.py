@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from holdfast import codec, frameworks
@@ -63,12 +63,15 @@ class Loaded:
         proof: ``replayed``, ``replayed on synthetic inputs``, ``state only`` or ``unproved``.
         replay: What the replay found; None when a stamp or nothing stood for it.
         stamped: True when an earlier replay in this very environment stood for this one.
+        rung: ``native``, or ``migrated`` where attributes of another release of a library were
+            made those of the installed one.
     """
 
     model: Any
     proof: str
     replay: goldens.Replay | None = None
     stamped: bool = False
+    rung: str = "native"
 
 
 def behaviour_of(adapter: Adapter, model: Any) -> goldens.Behaviour:
@@ -137,16 +140,31 @@ def load_model(
     registry = frameworks.registry()
     opened = open_for(store, manifest, registry, verify=verify)
     adapter = frameworks.adapter_named(opened.content.framework)
+    reading = _reading(registry, opened)
     try:
-        model = adapter.unpack(opened.parts, registry, options)
+        model = adapter.unpack(opened.parts, reading, options)
     except HoldfastError as error:
         error.hint = error.hint.replace('"REF"', f'"{ref}"')
         raise
     loaded = _proven(store, opened, adapter, model, registry, ref=ref, replay=replay)
-    if opened.checked == "unchecked":
-        loaded = Loaded(loaded.model, "unproved")
-    _log.info("%s loaded: %s", ref, loaded.proof)
-    return loaded
+    proof = "unproved" if opened.checked == "unchecked" else loaded.proof
+    rung = "native" if reading is registry else "migrated"
+    _log.info("%s loaded: %s, %s", ref, proof, rung)
+    return replace(loaded, proof=proof, rung=rung)
+
+
+def _reading(registry: Registry, opened: OpenVersion) -> Registry:
+    """Return the registry whose types migrate, or the same one where nothing of the model does."""
+    reading = frameworks.registry(_written(opened.record))
+    types = opened.content.structure.types
+    differ = any(reading.by_id.get(name) is not registry.by_id.get(name) for name in types)
+    return reading if differ else registry
+
+
+def _written(record: Record) -> dict[str, str]:
+    """Return the distributions that wrote a version, with their releases."""
+    packages = record.environment.get("packages")
+    return packages if isinstance(packages, dict) else {}
 
 
 def _proven(  # noqa: PLR0913 - one value per input of the proof
@@ -170,15 +188,38 @@ def _proven(  # noqa: PLR0913 - one value per input of the proof
     stamped = store.stamps.proof(*proof_key) if replay == "auto" else None
     if stamped is not None:
         return Loaded(model, stamped, stamped=True)
-    behaviour = behaviour_of(adapter, model)
+    try:
+        behaviour = behaviour_of(adapter, model)
+    except HoldfastError:
+        raise
+    except Exception as error:
+        reason = f"asking for its output methods raised {type(error).__name__}: {error!s:.200}"
+        raise _unanswered(ref, reason, opened.record, needs) from error
     if golden.method not in behaviour.methods:
-        return Loaded(model, "state only")
+        reason = f"it has no output method {golden.method} here"
+        raise _unanswered(ref, reason, opened.record, needs)
     result = opened.replay(behaviour, registry)
     if not result.passed:
         raise mismatch(ref, result, opened.record, requires=needs)
     level = opened.level(result)
     store.stamps.add_proof(*proof_key, level)
     return Loaded(model, level, replay=result)
+
+
+def _unanswered(
+    ref: str, reason: str, record: Record, requires: tuple[str, ...]
+) -> BehaviourMismatch:
+    return BehaviourMismatch(
+        f"REFUSED: {ref} cannot be replayed: {reason}. {_causes(record, requires)}",
+        hint=f"hold show {ref}",
+        ref=ref,
+    )
+
+
+def _causes(record: Record, requires: tuple[str, ...]) -> str:
+    changed = capture.changed(record.environment, capture.capture(requires))
+    causes = "; ".join(changed) if changed else "the libraries are the same: processor or threads"
+    return f"Cause candidates: {causes}."
 
 
 def mismatch(
@@ -211,10 +252,8 @@ def mismatch(
             hint="holdfast.save(model, name, golden=None)  # keeps it without a proof",
             ref=ref,
         )
-    changed = capture.changed(record.environment, capture.capture(requires))
-    causes = "; ".join(changed) if changed else "the libraries are the same: processor or threads"
     return BehaviourMismatch(
-        f"{message} Cause candidates: {causes}.", hint=f"hold show {ref}", ref=ref
+        f"{message} {_causes(record, requires)}", hint=f"hold show {ref}", ref=ref
     )
 
 

@@ -79,8 +79,8 @@ def register(
     can spare its users the call by the entry point group ``holdfast.types``.
 
     Args:
-        cls: A ``torch.nn.Module`` subclass, an enumeration, or a class whose instances are their
-            ``__dict__``.
+        cls: A ``torch.nn.Module`` subclass, an enumeration, a ``NamedTuple``, or a class whose
+            instances are their ``__dict__``.
         name: Name in files; default: the class's module and name.
         arguments: For modules: instance to constructor arguments. Default: the attributes that
             carry the constructor's parameter names.

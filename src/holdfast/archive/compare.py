@@ -1,4 +1,9 @@
-"""Comparing encoded outputs: node tables exactly, tensors by a tolerance per dtype."""
+"""Comparing encoded outputs: node tables exactly, tensors by a tolerance per dtype.
+
+Memory order, whether whole numbers have 32 or 64 bits, whether scipy calls a result a matrix or an
+array, and in which order a sparse row lists its entries differ between releases and platforms and
+are no part of an answer.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +72,7 @@ def difference(
         shapes_only: Compare shapes and dtypes, not values.
     """
     shapes = [
-        {name: (view.dtype, tuple(view.shape)) for name, view in held.tensors.items()}
+        {name: (_kind(view.dtype), tuple(view.shape)) for name, view in held.tensors.items()}
         for held in (want, have)
     ]
     if shapes[0] != shapes[1]:
@@ -76,6 +81,7 @@ def difference(
         return Difference(0, 0.0, 0.0)
     if not _same_nodes(want.structure, have.structure, tolerance.get("F64", (0.0, 0.0))):
         return Difference(rows, math.inf, 0.0, "the outputs' structure or plain values differ")
+    want, have = _sorted(want), _sorted(have)
     wrong = np.zeros(rows, dtype=bool)
     largest, allowed = 0.0, 0.0
     for name, view in want.tensors.items():
@@ -87,6 +93,30 @@ def difference(
         elif bad.any():
             wrong[:] = True
     return Difference(int(wrong.sum()), largest, allowed)
+
+
+def _kind(dtype: str) -> str:
+    return "I64" if dtype == "I32" else dtype
+
+
+def _sorted(held: Held) -> Held:
+    """Return a value whose sparse matrices list each row's entries by column."""
+    nodes, tensors = held.structure.nodes, dict(held.tensors)
+    for node in nodes:
+        if node[0] != "object" or held.structure.types[node[1]] not in _COMPRESSED:
+            continue
+        parts = [nodes[node[2][name]] for name in ("data", "indices", "indptr")]
+        if any(part[0] != "array" for part in parts):
+            continue
+        data, indices, ends = (tensors[part[1]] for part in parts)
+        columns, counts = _numbers(indices), np.diff(_numbers(ends))
+        if data.dtype not in _NUMPY or counts.min(initial=0) < 0 or counts.sum() != len(columns):
+            continue
+        order = np.lexsort((columns, np.repeat(np.arange(len(counts)), counts)))
+        for part, view in zip(parts, (data, indices), strict=False):
+            moved = memoryview(_numbers(view)[order].tobytes())
+            tensors[part[1]] = TensorView(view.dtype, tuple(view.shape), moved)
+    return Held(held.structure, tensors)
 
 
 def _shape_reason(want: Mapping[str, Any], have: Mapping[str, Any]) -> str:
@@ -101,7 +131,11 @@ def _said(shape: tuple[str, tuple[int, ...]] | None) -> str:
 
 
 def _same_nodes(want: Structure, have: Structure, close: tuple[float, float]) -> bool:
-    if want.types != have.types or len(want.nodes) != len(have.nodes) or want.root != have.root:
+    forms = [
+        [name.replace("_array", "_matrix") if name in _COMPRESSED else name for name in each.types]
+        for each in (want, have)
+    ]
+    if forms[0] != forms[1] or len(want.nodes) != len(have.nodes) or want.root != have.root:
         return False
     return all(
         _same_node(list(one), list(other), close)
@@ -114,6 +148,8 @@ def _same_node(want: list[Any], have: list[Any], close: tuple[float, float]) -> 
         return math.isclose(float(want[1]), float(have[1]), rel_tol=close[0], abs_tol=close[1]) or (
             want[1] == have[1]
         )
+    if want[:2] == have[:2] and want[:1] == ["array"]:
+        want, have = ([*node[:2], {**node[2], "order": None}] for node in (want, have))
     # A document sorts the fields of an object, a fresh node has them in the encoder's order.
     texts = [msgspec.json.encode(node, order="sorted") for node in (want, have)]
     return texts[0] == texts[1]
@@ -136,6 +172,9 @@ def _compare(
     return bad, float(gap.max(initial=0.0))
 
 
+_COMPRESSED: Final = frozenset(
+    f"scipy.sparse.{kind}_{form}" for kind in ("csr", "csc") for form in ("matrix", "array")
+)
 _NUMPY: Final = {
     "BOOL": "?",
     "U8": "u1",

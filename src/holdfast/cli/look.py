@@ -1,4 +1,4 @@
-"""Looking without running anything: ``ls``, ``show``, ``log``, ``diff``."""
+"""Looking without running anything: ``ls``, ``show``, ``preflight``, ``log``, ``diff``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 import click
 
 from holdfast.cli.output import Out, clean, day, human_bytes, out_options, table
-from holdfast.errors import Corrupt
+from holdfast.errors import Corrupt, EnvironmentMismatch
 
-__all__ = ["diff", "log", "ls", "show"]
+__all__ = ["diff", "log", "ls", "preflight", "show"]
 
 _SHOWN: Final = 30
 
@@ -194,3 +194,26 @@ def diff(before: str, after: str, out: Out) -> None:
     found = compare(before, after, store=out.store)
     lines = [clean(line) for line in repr(found).splitlines()]
     out.data({"diff": found.document()}, lines, list(found.tensors))
+
+
+@click.command()
+@click.argument("ref")
+@out_options
+def preflight(ref: str, out: Out) -> None:
+    """Say whether REF loads here, and what it would meet; exit status 7 when it does not.
+
+    Nothing of the model or its framework is imported or run.
+    """
+    from holdfast.api.preflighting import preflight as look
+
+    found = look(ref, store=out.store)
+    lines = [f"{found.verdict.upper()}  {found.ref}: {found.tested}"]
+    for finding in found.findings:
+        fix = f"  # {finding.fix}" if finding.fix else ""
+        lines += [f"  {finding.kind:<8} {clean(finding.what + fix)}"]
+    out.data(found.document(), lines, [found.verdict])
+    if found.verdict == "cannot":
+        first = next(f for f in found.findings if f.kind == "blocks")
+        raise EnvironmentMismatch(
+            f"{found.ref} does not load here: {first.what}.", hint=first.fix, ref=found.ref
+        )

@@ -29,6 +29,7 @@ _VERBS: Final = {
     "ls": "look",
     "pin": "name",
     "predict": "use",
+    "preflight": "look",
     "promote": "name",
     "prune": "clean",
     "rollback": "name",

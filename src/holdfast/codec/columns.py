@@ -180,13 +180,21 @@ def _build_object(parts: _Parts) -> Any:
 
 
 def text_dtype(name: Any, storage: Any) -> Any:
-    """Return the dtype of texts: ``str``, whose missing mark is NaN, or ``string``, with NA."""
+    """Return the dtype of texts: ``str``, whose missing mark is NaN, or ``string``, with NA.
+
+    Up to pandas 2.2, texts that may miss by NaN are objects.
+    """
     if name not in ("str", "string") or storage not in ("python", "pyarrow"):
         raise Corrupt("a pandas column of texts is of an unknown kind")
     if storage == "pyarrow":
         import_extra("pyarrow", needed_for="a pandas column of texts kept by pyarrow")
     dtype = pandas().StringDtype
-    return dtype(storage, na_value=np.nan) if name == "str" else dtype(storage)
+    if name == "string":
+        return dtype(storage)
+    try:
+        return dtype(storage, na_value=np.nan)
+    except TypeError:
+        return np.dtype(object)
 
 
 def _build_text(parts: _Parts) -> Any:
@@ -194,8 +202,10 @@ def _build_text(parts: _Parts) -> Any:
     if any(type(text) is not str for text in values):
         raise Corrupt("a pandas column of texts holds something else")
     mask = _mask(parts, len(values))
-    items = [None if gone else text for text, gone in zip(values, mask, strict=True)]
-    return pandas().array(items, dtype=text_dtype(parts["dtype"], parts["storage"]))
+    dtype = text_dtype(parts["dtype"], parts["storage"])
+    missing = np.nan if isinstance(dtype, np.dtype) else None
+    items = [missing if gone else text for text, gone in zip(values, mask, strict=True)]
+    return pandas().array(items, dtype=dtype)
 
 
 def _build_masked(parts: _Parts) -> Any:

@@ -103,7 +103,7 @@ class _Decoder:
                 blocked.setdefault(need, []).append(step)
 
         made_later = [self._made_later(node) for node in self.nodes]
-        whole = any(spec.build is not None for spec in self.specs) or any(
+        whole = any(spec.build or spec.migrate for spec in self.specs) or any(
             self._whole_children(index, node) for index, node in enumerate(self.nodes)
         )
         for index, node in enumerate(self.nodes):
@@ -125,7 +125,7 @@ class _Decoder:
     def _whole_children(self, index: int, node: Sequence[Any]) -> list[int]:
         """Return the children that must be complete before this node's value is used."""
         children: Sequence[int] = ()
-        if node[0] == "object" and self.specs[node[1]].build is not None:
+        if node[0] == "object" and (self.specs[node[1]].build or self.specs[node[1]].migrate):
             children = self.children[index]
         elif node[0] in ("set", "frozenset"):
             children = node[1]
@@ -162,10 +162,14 @@ class _Decoder:
         if node[0] == "object":
             spec = self.specs[node[1]]
             fields = {name: self.values[ref] for name, ref in node[2].items()}
+            if spec.migrate is not None:
+                fields = dict(_sound(spec, spec.migrate, fields))
+            if spec.lacking is not None:
+                fields = {**spec.lacking(), **fields}
             if is_fill:
                 vars(self.values[index]).update(fields)
-            else:
-                self.values[index] = _built(spec, fields)
+            elif spec.build is not None:
+                self.values[index] = _sound(spec, spec.build, fields)
             return
         try:
             if is_fill:
@@ -178,10 +182,9 @@ class _Decoder:
             raise Corrupt(f"node {index} ({node[0]}) cannot be built: {error!s:.100}") from error
 
 
-def _built(spec: TypeSpec, fields: Mapping[str, Any]) -> Any:
-    assert spec.build is not None  # noqa: S101 - only steps of such specs come here
+def _sound(spec: TypeSpec, make: Callable[[Mapping[str, Any]], Any], fields: Any) -> Any:
     try:
-        return spec.build(fields)
+        return make(fields)
     except HoldfastError:
         raise
     except Exception as error:

@@ -39,6 +39,9 @@ class TypeSpec:
         encode: Object to named field values, which are encoded in turn.
         check: Judges the audited fields before anything is built and raises ``Corrupt``; gets
             the field nodes' *summaries* (see ``codec.audit``), imports nothing.
+        migrate: Makes of the fields that another release of the library had those of the
+            installed one, before ``build`` or the fill; all that hangs below is complete then.
+        lacking: Attributes with the values that an object gets where its fields lack them.
         build: Fields to object. None: the object is made by ``cls.__new__`` and its ``__dict__``
             filled, which is what allows reference cycles through it.
         fields: Names allowed in a file; None allows any identifier.
@@ -61,6 +64,8 @@ class TypeSpec:
     classes: tuple[str, ...]
     encode: Callable[[Any], Mapping[str, Any]]
     check: Callable[[Mapping[str, Any]], None] | None = None
+    migrate: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    lacking: Callable[[], Mapping[str, Any]] | None = None
     build: Callable[[Mapping[str, Any]], Any] | None = None
     fields: frozenset[str] | None = None
     required: frozenset[str] = frozenset()

@@ -18,7 +18,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
-__all__ = ["GitSource", "author", "capture", "changed", "environment_key", "now"]
+__all__ = [
+    "GitSource",
+    "author",
+    "capture",
+    "changed",
+    "environment_key",
+    "installed_version",
+    "now",
+    "same_packages",
+]
 
 # Import name to the distributions that may provide it, most usual first.
 _DISTRIBUTIONS: Final[dict[str, tuple[str, ...]]] = {
@@ -49,7 +58,7 @@ def capture(requires: Iterable[str]) -> dict[str, Any]:
     packages = {}
     for name in (*requires, *_ALWAYS):
         for distribution in _DISTRIBUTIONS.get(name, (name,)):
-            version = _version(distribution)
+            version = installed_version(distribution)
             if version is not None:
                 packages[distribution] = version
                 break
@@ -57,11 +66,20 @@ def capture(requires: Iterable[str]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, or None; nothing is imported."""
     try:
         return metadata.version(distribution)
     except (metadata.PackageNotFoundError, ValueError):
         return None
+
+
+def same_packages(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what runs here, for the packages that a record names: see ``capture``."""
+    names = environment.get("packages")
+    versions = {n: installed_version(n) for n in names} if isinstance(names, dict) else {}
+    known = {name: version for name, version in versions.items() if version is not None}
+    return {"packages": dict(sorted(known.items())), **_machine()}
 
 
 @functools.lru_cache(maxsize=1)

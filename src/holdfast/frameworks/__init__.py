@@ -39,6 +39,7 @@ __all__ = [
     "packages_of",
     "register",
     "registry",
+    "steps_of",
 ]
 
 # Adapter to the packages one of which its models come from, asked in this order: what builds on
@@ -48,12 +49,15 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "jax": ("jax",),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
     "statsmodels": ("statsmodels",),
     "spacy": ("spacy",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx",),
     "python": (),
 }
+# Adapters that know what other releases of their framework kept.
+_MIGRATE: Final = ("sklearn",)
 _MODULES: Final = {name: f"holdfast.frameworks.{name}" for name in _PACKAGES}
 
 # Classes by their name in files: those the program registered, those that installed packages did.
@@ -149,10 +153,20 @@ def packages_of(adapter: Adapter, model: Any, structure: Structure) -> tuple[str
     return tuple(dict.fromkeys((*adapter.requires(model), *further)))
 
 
-def registry() -> Registry:
-    """Return the closed registry: the codec's types, every adapter's, and the caller's own."""
+def registry(written: Mapping[str, str] | None = None) -> Registry:
+    """Return the closed registry: the codec's types, every adapter's, and the caller's own.
+
+    Args:
+        written: For reading a version: the distributions that wrote it, with their releases. Where
+            another one is installed, types migrate what that release kept.
+    """
     offered = (spec for name, spec in _offered.items() if name not in _registered)
-    return _registry((*offered, *_registered.values()))
+    whole = _registry((*offered, *_registered.values()))
+    changed: dict[str, TypeSpec] = {}
+    for framework in _MIGRATE:
+        module = import_module(_MODULES[framework])
+        changed.update({spec.id: spec for spec in module.migrating(whole.by_id, written or {})})
+    return replace(whole, by_id={**whole.by_id, **changed}) if changed else whole
 
 
 @functools.lru_cache(maxsize=4)
@@ -197,8 +211,8 @@ def register(
     """Let a class of the caller be kept and built; the same call is needed at save and at load.
 
     Args:
-        cls: A ``torch.nn.Module`` subclass, an enumeration, or a class whose instances are their
-            ``__dict__``.
+        cls: A ``torch.nn.Module`` subclass, an enumeration, a ``NamedTuple``, or a class whose
+            instances are their ``__dict__``.
         name: Name in files; default ``module.qualname`` of the class.
         arguments: For modules: instance to constructor arguments.
 
@@ -225,6 +239,12 @@ def register(
     _registered[spec.id] = spec
 
 
+def steps_of(structure: Structure, written: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return what migrates in a load, in words; None where the state is of installed releases."""
+    steps = import_module(f"{_MODULES['sklearn']}.migrations").steps_for(structure.types, written)
+    return None if steps is None else tuple(f"since {s.since}: {s.change}" for s in steps)
+
+
 class _Plain:
     """A class whose instances are their ``__dict__``."""
 
@@ -243,6 +263,8 @@ def _keeps_more(cls: type) -> bool:
 def _own_spec(cls: type, identifier: str) -> TypeSpec:
     if issubclass(cls, Enum):
         return enum_spec(cls, identifier)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__dictoffset__ == 0:
+        return _named_tuple_spec(cls, identifier)
     if _keeps_more(cls):
         raise UsageError(
             f"An instance of {cls.__qualname__} is more than its __dict__: the class has __slots__ "
@@ -255,6 +277,19 @@ def _own_spec(cls: type, identifier: str) -> TypeSpec:
         classes=(f"{cls.__module__}:{cls.__qualname__}",),
         encode=vars,
         attributes=True,
+    )
+
+
+def _named_tuple_spec(cls: Any, identifier: str) -> TypeSpec:
+    fields = frozenset(cls._fields)
+    return TypeSpec(
+        id=identifier,
+        locate=lambda: cls,
+        classes=(f"{cls.__module__}:{cls.__qualname__}",),
+        encode=lambda value: value._asdict(),
+        build=lambda given: cls._make(given[name] for name in cls._fields),
+        fields=fields,
+        required=fields,
     )
 
 

@@ -16,11 +16,10 @@ import numpy as np
 
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
-from holdfast.codec.tensors import FileData
 from holdfast.errors import Corrupt, Unsupported, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
-from holdfast.frameworks.lightgbm.by_name import predicting_by_name
-from holdfast.frameworks.lightgbm.judge import judge
+from holdfast.frameworks.lightgbm import boosters
+from holdfast.frameworks.lightgbm.by_name import named_class
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -42,8 +41,9 @@ __all__ = [
 ID: Final = "lightgbm"
 _WRAPPERS: Final = ("LGBMClassifier", "LGBMRegressor", "LGBMRanker")
 _METHODS: Final = ("predict_proba", "predict")
-# What a booster knows beside its text.
-_KEPT: Final = ("best_iteration", "best_score", "params", "pandas_categorical")
+_MOST_JOBS: Final = 1024
+# What sets the number of threads; see ``num_threads`` in the list of LightGBM's parameters.
+_THREADS: Final = ("n_jobs", "num_threads", "num_thread", "nthread", "nthreads")
 
 
 def _locate(name: str) -> type:
@@ -52,47 +52,19 @@ def _locate(name: str) -> type:
     return kind
 
 
-def _encode_booster(booster: Any) -> Mapping[str, Any]:
-    text = booster.model_to_string(num_iteration=-1).encode()
-    return {"model": FileData(".txt", text), **{k: getattr(booster, k) for k in _KEPT}}
-
-
-def _build_booster(fields: Mapping[str, Any]) -> Any:
-    data = bytes(fields["model"])
-    judge(data)
-    booster = _native(data)
-    for name in _KEPT:
-        setattr(booster, name, fields[name])
-    return predicting_by_name(booster)
-
-
-def _native(data: bytes) -> Any:
-    """Let LightGBM read judged bytes.
-
-    Raises:
-        Corrupt: It refuses them all the same.
-    """
-    lightgbm = import_extra("lightgbm", needed_for="loading a LightGBM model")
-    try:
-        return lightgbm.Booster(model_str=data.decode())
-    except (lightgbm.basic.LightGBMError, ValueError, IndexError) as error:
-        raise Corrupt(f"LightGBM refuses the model: {error!s:.160}") from error
-
-
-def _booster_state(booster: Any) -> Mapping[str, Any]:
-    """Return what tells two boosters apart without writing them: every leaf counts."""
-    trees = booster.num_trees()
-    return {
-        **{name: getattr(booster, name) for name in _KEPT},
-        "names": booster.feature_name(),
-        "trees": trees,
-        "gain": booster.feature_importance("gain", iteration=-1).tolist(),
-        "bounds": (booster.lower_bound(), booster.upper_bound()) if trees else None,
-    }
+def _is_booster(value: Any) -> bool:
+    """Say whether it is a booster of LightGBM, or one that Holdfast loaded."""
+    return type(value) in (_locate("Booster"), named_class())
 
 
 def _encode_wrapper(wrapper: Any) -> Mapping[str, Any]:
     attributes: Mapping[str, Any] = vars(wrapper)
+    missing = [name for name in vars(type(wrapper)()) if name not in attributes]
+    if missing:
+        raise Unsupported(
+            f"{missing[0]} is missing: another LightGBM made the model, which was unpickled here.",
+            hint="holdfast.save(model, name)  # in the environment that made it; then load it here",
+        )
     for name, value in attributes.items():
         if type(value).__name__ in ("function", "method", "partial", "_ObjectiveFunctionWrapper"):
             raise Unsupported(
@@ -103,16 +75,42 @@ def _encode_wrapper(wrapper: Any) -> Mapping[str, Any]:
     return attributes
 
 
+def _build_wrapper(name: str, fields: Mapping[str, Any]) -> Any:
+    """Build a wrapper of attributes that compiled code takes at their word.
+
+    Raises:
+        Corrupt: It wraps something else than a booster, or asks for too many threads.
+    """
+    kind: Any = _locate(name)
+    if not isinstance(fields.get("_Booster"), _locate("Booster") | type(None)):
+        raise Corrupt(f"an {name} wraps something else than a booster")
+    others = fields.get("_other_params", {})
+    if type(others) is not dict:
+        raise Corrupt(f"the further parameters of an {name} are no table")
+    for key in _THREADS:
+        for jobs in (fields.get(key), others.get(key)):
+            whole = isinstance(jobs, int | np.integer)
+            if jobs is not None and not (whole and abs(int(jobs)) <= _MOST_JOBS):
+                raise Corrupt(f"an {name} asks for an impossible number of threads")
+    wrapper = kind()
+    # What a release does not know yet it says otherwise or not at all: None before 4.0, then -1.
+    unknown = {key for key, value in vars(wrapper).items() if value == -1 and key[:1] == "_"}
+    known = {key: v for key, v in fields.items() if v is not None or key not in unknown}
+    vars(wrapper).update(known)
+    return wrapper
+
+
 TYPES: Final = (
     TypeSpec(
         id="lightgbm.Booster",
         locate=partial(_locate, "Booster"),
-        classes=("lightgbm.basic:Booster",),
-        encode=_encode_booster,
-        build=_build_booster,
-        fields=frozenset({"model", *_KEPT}),
-        required=frozenset({"model", *_KEPT}),
-        state=_booster_state,
+        classes=("lightgbm.basic:Booster", "holdfast.frameworks.lightgbm.by_name:Booster"),
+        encode=boosters.encode,
+        build=boosters.build,
+        fields=boosters.FIELDS,
+        required=boosters.FIELDS,
+        state=boosters.state,
+        accepts=_is_booster,
     ),
     *(
         TypeSpec(
@@ -120,6 +118,7 @@ TYPES: Final = (
             locate=partial(_locate, name),
             classes=(f"lightgbm.sklearn:{name}",),
             encode=_encode_wrapper,
+            build=partial(_build_wrapper, name),
             attributes=True,
         )
         for name in _WRAPPERS
@@ -225,14 +224,11 @@ def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contra
 
 
 def _read(path: Path) -> Any:
-    data = path.read_bytes()
-    judge(data)
-    return predicting_by_name(_native(data))
+    return boosters.from_text(path.read_bytes())
 
 
 def _write(model: Any, path: Path) -> None:
-    booster = model if type(model).__name__ == "Booster" else model.booster_
-    path.write_text(booster.model_to_string(num_iteration=-1), "utf-8")
+    path.write_bytes(boosters.text_of(model if _is_booster(model) else model.booster_))
 
 
 READS: Final[Mapping[str, Callable[[Path], Any]]] = {"lightgbm": _read}

@@ -1,33 +1,41 @@
 """Judging a LightGBM text model before its native reader sees it.
 
-The native predictor follows children, features and category bits without looking. Source of the
-format: ``src/boosting/gbdt_model_text.cpp`` and ``src/io/tree.cpp`` in LightGBM.
+The native reader takes lines by their keys and numbers as far as they go; the predictor then
+follows children, features and category bits without looking. So a model must be written as LightGBM
+writes it, and every number that leads somewhere must lead to something. Source of the format:
+``src/boosting/gbdt_model_text.cpp``, ``src/boosting/gbdt.h`` and ``src/io/tree.cpp`` in LightGBM.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 
 from holdfast.errors import Corrupt
+from holdfast.frameworks.branches import require_trees
+from holdfast.frameworks.lightgbm.numbers import (
+    require_numbers,
+    require_representable,
+    whole,
+    whole_numbers,
+)
+from holdfast.frameworks.lightgbm.trees import Forest
 
 __all__ = ["judge"]
 
-_MOST_FEATURES: Final = 10_000_000
-_MOST_CLASSES: Final = 100_000
-_MOST_LEAVES: Final = 1 << 24
-_TREE: Final = re.compile(rb"^Tree=\d+\n", re.MULTILINE)
-_END: Final = b"end of trees"
-# Lines of a tree with one entry a node, and those with one a leaf; the second are optional.
-_PER_NODE: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-_PER_LEAF: Final = ("leaf_value",)
-_MORE_PER_NODE: Final = ("split_gain", "internal_value", "internal_weight", "internal_count")
-_MORE_PER_LEAF: Final = ("leaf_weight", "leaf_count", "leaf_const", "num_features")
-_CATEGORICAL: Final = 1
+_MOST_FEATURES: Final = 1 << 24
+_MOST_CLASSES: Final = 1 << 16
+_TREE: Final = b"\nTree="
+_END: Final = b"\nend of trees\n"
+# The native reader cuts parameters at colons and takes what follows the first for granted.
+_PARAMETER: Final = re.compile(rb"\[[A-Za-z0-9_]+: .*\]")
+# What values a feature had: none, from one to another, or these categories.
+_RANGE: Final = re.compile(rb"none|\[[-+.0-9a-z]+:[-+.0-9a-z]+\]|-?[0-9]+(:-?[0-9]+)*")
+_CLASSES: Final = re.compile(rb"num_class:(\S*)")
 
 
 def judge(data: bytes) -> None:
@@ -36,159 +44,144 @@ def judge(data: bytes) -> None:
     Raises:
         Corrupt: Something is missing, of the wrong size, or points outside.
     """
-    try:
-        head, blocks = _cut(data)
+    end = data.find(_END) + 1
+    if not end or b"\0" in data or b"\r" in data or not data.startswith(b"tree\n"):
+        raise Corrupt("this is no LightGBM model, or it ends too early")
+    with _malformed():
+        start = data.find(_TREE, 0, end) + 1 or end
+        head = _head(data[:start].split(b"\n")[1:])
         features, each = _judge_head(head)
-        if len(blocks) % each:
+        told = head.get(b"tree_sizes")
+        sizes = None if told is None else whole_numbers([told] if told else []).tolist()
+        forest = Forest.read(data, start, end, sizes)
+        if len(forest) % each:
             raise Corrupt("the LightGBM model has a round with too few trees")
-        _judge_trees([_lines(block) for block in blocks], features)
+        _judge_forest(forest, features)
+        _judge_parameters(data[end:].split(b"\n"))
+
+
+@contextmanager
+def _malformed() -> Iterator[None]:
+    """Say of what is missing or is no number that the model is malformed."""
+    try:
+        yield
     except (KeyError, ValueError, IndexError, OverflowError) as error:
         if isinstance(error, Corrupt):
             raise
         raise Corrupt(f"the LightGBM model is malformed: {error!r:.100}") from error
 
 
-def _cut(data: bytes) -> tuple[dict[str, str], list[bytes]]:
-    """Return the lines of the head, and the text of each tree, as the native reader cuts them."""
-    end = data.find(_END)
-    if not data.startswith(b"tree\n") or end < 0 or b"\0" in data:
-        raise Corrupt("this is no LightGBM model, or it ends too early")
-    starts = [found.start() for found in _TREE.finditer(data, 0, end)]
-    head = _lines(data[: starts[0] if starts else end])
-    blocks = [data[a:b] for a, b in zip(starts, [*starts[1:], end], strict=True)]
-    sizes = [int(word) for word in head.get("tree_sizes", "").split()]
-    if sizes and sizes != [len(block) for block in blocks]:
-        raise Corrupt("the LightGBM model announces trees of other sizes")
-    return head, blocks
-
-
-def _lines(text: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in text.decode("utf-8").split("\n"):
-        key, equals, value = line.partition("=")
-        if equals:
-            if key in found:
-                raise Corrupt(f"the LightGBM model has the line {key!r:.40} twice")
+def _head(lines: Sequence[bytes]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for line in lines:
+        key, _, value = line.partition(b"=")
+        if key in found:
+            raise Corrupt(f"the LightGBM model has the line {key!r:.40} twice")
+        if key:
             found[key] = value
     return found
 
 
-def _judge_head(head: Mapping[str, str]) -> tuple[int, int]:
+def _judge_head(head: Mapping[bytes, bytes]) -> tuple[int, int]:
     """Return the number of features and of trees in a round."""
-    features = int(head["max_feature_idx"]) + 1
-    classes, each = int(head["num_class"]), int(head["num_tree_per_iteration"])
-    if not (0 < features <= _MOST_FEATURES and 0 < classes <= _MOST_CLASSES):
-        raise Corrupt("the LightGBM model has an impossible number of features or classes")
-    if not 0 < each <= _MOST_CLASSES or each not in (classes, 1):
-        raise Corrupt("the LightGBM model has an impossible number of trees in a round")
-    for key in ("feature_names", "feature_infos"):
-        if key in head and len(head[key].split(" ")) != features:
-            raise Corrupt(f"the LightGBM model has {features} features and another number of {key}")
-    for told in re.findall(r"num_class:(\S+)", head.get("objective", "")):
-        if int(told) != classes:
+    features = whole(head[b"max_feature_idx"], 0, _MOST_FEATURES) + 1
+    classes = whole(head[b"num_class"], 1, _MOST_CLASSES)
+    if whole(head[b"num_tree_per_iteration"], 1, _MOST_CLASSES) != classes:
+        raise Corrupt("the LightGBM model has another number of trees in a round than classes")
+    names, ranges = (head[key].split(b" ") for key in (b"feature_names", b"feature_infos"))
+    if not len(names) == len(ranges) == features:
+        raise Corrupt("the LightGBM model has another number of names than features")
+    if not all(map(_RANGE.fullmatch, ranges)):
+        raise Corrupt("the LightGBM model has an impossible range of a feature")
+    if not head.get(b"objective", b"none").strip():
+        raise Corrupt("the objective of the LightGBM model has no name")
+    for told in _CLASSES.findall(head.get(b"objective", b"")):
+        if whole(told, 1, _MOST_CLASSES) != classes:
             raise Corrupt("the objective of the LightGBM model has another number of classes")
-    return features, each
+    return features, classes
 
 
-def _judge_trees(trees: Sequence[Mapping[str, str]], features: int) -> None:
-    leaves = np.array([int(tree["num_leaves"]) for tree in trees], dtype=np.int64)
-    if len(leaves) and (leaves.min() < 1 or leaves.max() > _MOST_LEAVES):
-        raise Corrupt("a tree of the LightGBM model has an impossible number of leaves")
-    for tree, count in zip(trees, leaves.tolist(), strict=True):
-        _judge_lengths(tree, count)
-    grown = [tree for tree in trees if int(tree["num_leaves"]) > 1]
-    nodes = leaves[leaves > 1] - 1
-    if grown:
-        columns = {name: _numbers([tree[name] for tree in grown]) for name in _PER_NODE[3:]}
-        columns["split_feature"] = _numbers([tree["split_feature"] for tree in grown])
-        _judge_children(columns, nodes)
-        if columns["split_feature"].min() < 0 or columns["split_feature"].max() >= features:
+def _judge_forest(forest: Forest, features: int) -> None:
+    """Every node and leaf but the first nodes is the child of one node."""
+    nodes = np.array(forest.nodes, np.int64)
+    total = int(nodes.sum())
+    if total:
+        starts = np.cumsum(nodes) - nodes
+        shift, count = np.repeat(starts, nodes), np.repeat(nodes, nodes)
+        sides, leaves = [], []
+        leaf_shift = shift + np.repeat(np.arange(len(nodes)), nodes)  # one leaf more than nodes
+        grown = [number for number in forest.nodes if number]
+        for column in (forest.left, forest.right):
+            child = _each(column, grown)
+            if (child >= count).any() or (~child > count).any():
+                raise Corrupt("a node of the LightGBM model has a child outside its tree")
+            inner = np.flatnonzero(child >= 0)
+            sides.append((inner, child[inner] + shift[inner]))
+            outer = np.flatnonzero(child < 0)
+            leaves.append(~child[outer] + leaf_shift[outer])
+        require_trees(starts, *sides, nodes=total, largest=int(nodes.max()))
+        met = np.bincount(np.concatenate(leaves), minlength=total + len(nodes))
+        if len(met) != total + len(nodes) or (met != 1).any():
+            raise Corrupt("the leaves of the LightGBM model do not belong to one node each")
+        asked = _each(forest.features, grown)
+        if asked.min() < 0 or asked.max() >= features:
             raise Corrupt("a node of the LightGBM model asks for a feature that does not exist")
-    for tree in trees:
-        if int(tree.get("num_cat", "0")) or _CATEGORICAL & _bits(tree):
-            _judge_categories(tree)
-        if int(tree.get("is_linear", "0")):
+    require_numbers(forest.numbers)
+    for tree in forest.special:
+        _judge_categories(tree)
+        if whole(tree.get(b"is_linear", b"0"), 0, 1):
             _judge_linear(tree, features)
 
 
-def _judge_lengths(tree: Mapping[str, str], leaves: int) -> None:
-    counts = {
-        **dict.fromkeys((*_PER_NODE, *_MORE_PER_NODE), leaves - 1),
-        **dict.fromkeys((*_PER_LEAF, *_MORE_PER_LEAF), leaves),
-    }
-    needed = (*_PER_NODE, *_PER_LEAF) if leaves > 1 else _PER_LEAF
-    for name, count in counts.items():
-        if _length(tree.get(name, "")) not in ((count,) if name in needed else (0, count)):
-            raise Corrupt(f"{name} of a tree of the LightGBM model has another length")
-
-
-def _length(text: str) -> int:
-    return text.count(" ") + 1 if text else 0
-
-
-def _numbers(texts: Sequence[str]) -> Any:
-    """Read whole numbers of many lines at once; anything else is refused."""
-    joined = " ".join(texts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            found = np.fromstring(joined, dtype=np.int64, sep=" ")
-        except DeprecationWarning as error:
-            raise Corrupt("the LightGBM model has a word where a number belongs") from error
-    if len(found) != _length(joined):
-        raise Corrupt("the LightGBM model has a word where a number belongs")
+def _each(column: Sequence[bytes], nodes: Sequence[int]) -> Any:
+    """Read the column of all trees; each must have a number for each of its nodes."""
+    found = whole_numbers(column)  # there is one space between numbers, and none elsewhere
+    if [line.count(b" ") + 1 for line in column] != nodes:
+        raise Corrupt("a column of a tree of the LightGBM model has another length")
     return found
 
 
-def _judge_children(columns: Mapping[str, Any], nodes: Any) -> None:
-    """Every node but the first, and every leaf, is the child of exactly one node."""
-    starts = np.repeat(np.cumsum(nodes) - nodes, nodes)
-    counts = np.repeat(nodes, nodes)
-    places, leaves = [], []
-    shift = np.repeat(np.arange(len(nodes)), nodes)  # a tree has one leaf more than nodes
-    for side in ("left_child", "right_child"):
-        child = columns[side]
-        if (child >= counts).any() or (~child > counts).any():
-            raise Corrupt("a node of the LightGBM model has a child outside its tree")
-        inner = child >= 0
-        places.append((starts + child)[inner])
-        leaves.append((starts + shift + ~child)[~inner])
-    met = np.bincount(np.concatenate(places), minlength=int(nodes.sum()))
-    if (met > 1).any() or met[np.cumsum(nodes) - nodes].any():
-        raise Corrupt("the nodes of the LightGBM model do not form trees")
-    if (np.bincount(np.concatenate(leaves), minlength=int(nodes.sum()) + len(nodes)) != 1).any():
-        raise Corrupt("the leaves of the LightGBM model do not belong to one node each")
-
-
-def _bits(tree: Mapping[str, str]) -> int:
-    """Return the decision bits of all nodes of a tree together."""
-    if int(tree["num_leaves"]) < 2:
-        return 0
-    return int(np.bitwise_or.reduce(_numbers([tree["decision_type"]])))
-
-
-def _judge_categories(tree: Mapping[str, str]) -> None:
-    count = int(tree.get("num_cat", "0"))
-    edges = _numbers([tree["cat_boundaries"]]) if count > 0 else np.zeros(1, np.int64)
-    words = _length(tree["cat_threshold"]) if count > 0 else 0
-    if count < 0 or len(edges) != count + 1 or edges[0] != 0 or edges[-1] != words:
-        raise Corrupt("the categories of the LightGBM model are cut wrongly")
-    if (np.diff(edges) < 0).any():
-        raise Corrupt("the categories of the LightGBM model are cut wrongly")
-    if int(tree["num_leaves"]) < 2:
+def _judge_categories(tree: Mapping[bytes, bytes]) -> None:
+    """Nodes that split by categories name a set of bits that exists."""
+    leaves, count = whole(tree[b"num_leaves"], 1, 2**31), whole(tree[b"num_cat"], 0, 2**31)
+    if count:
+        edges = whole_numbers([tree[b"cat_boundaries"]])
+        words = tree[b"cat_threshold"].count(b" ") + 1
+        if len(edges) != count + 1 or edges[0] or edges[-1] != words or (np.diff(edges) < 0).any():
+            raise Corrupt("the categories of the LightGBM model are cut wrongly")
+    if leaves == 1:
         return
-    kinds = _numbers([tree["decision_type"]]) & _CATEGORICAL
-    thresholds = [float(word) for word in tree["threshold"].split(" ")]
-    for kind, threshold in zip(kinds.tolist(), thresholds, strict=True):
-        if kind and not (0 <= threshold < count and threshold == int(threshold)):
+    kinds = whole_numbers([tree[b"decision_type"]]) & 1
+    thresholds = tree[b"threshold"].split(b" ")
+    if len(kinds) != leaves - 1 or len(thresholds) != leaves - 1:
+        raise Corrupt("the nodes of the LightGBM model do not say how they split")
+    for place in np.flatnonzero(kinds).tolist():
+        if whole(thresholds[place], 0, 2**31) >= count:
             raise Corrupt("a node of the LightGBM model splits by categories that it lacks")
 
 
-def _judge_linear(tree: Mapping[str, str], features: int) -> None:
-    counts = _numbers([tree["num_features"]])
+def _judge_linear(tree: Mapping[bytes, bytes], features: int) -> None:
+    leaves, counts = whole(tree[b"num_leaves"], 1, 2**31), whole_numbers([tree[b"num_features"]])
+    # Lines of numbers end with a space here, and leaves without features leave gaps.
+    used, weights = tree[b"leaf_features"].split(), tree[b"leaf_coeff"].split()
+    constants = tree[b"leaf_const"].split(b" ")
     total = int(counts.sum())
-    used, weights = tree["leaf_features"].split(), tree["leaf_coeff"].split()
-    if counts.min() < 0 or len(used) != total or len(weights) != total:
+    if len(counts) != leaves or len(constants) != leaves or counts.min() < 0:
+        raise Corrupt("a leaf of the LightGBM model has an impossible number of features")
+    if len(used) != total or len(weights) != total:
         raise Corrupt("a leaf of the LightGBM model has another number of weights than features")
-    if total and not all(0 <= int(word) < features for word in used):
-        raise Corrupt("a leaf of the LightGBM model asks for a feature that does not exist")
+    for word in used:
+        whole(word, 0, features - 1)
+    for word in (*weights, *constants):
+        require_representable(word)
+
+
+def _judge_parameters(lines: Sequence[bytes]) -> None:
+    """Parameters are written one a line, in brackets."""
+    inside = False
+    for line in lines:
+        if line == b"end of parameters":
+            return
+        if inside and line and not _PARAMETER.fullmatch(line):
+            raise Corrupt(f"the LightGBM model has the impossible parameter {line!r:.60}")
+        inside = inside or line == b"parameters:"

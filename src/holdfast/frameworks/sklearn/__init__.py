@@ -23,6 +23,7 @@ from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import EnvironmentMismatch, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.sklearn import checks, hist, losses, neighbors, parts, trees
+from holdfast.frameworks.sklearn.migrations import migrating
 from holdfast.frameworks.sklearn.table import TABLE, Entry
 from holdfast.plugins import import_extra
 
@@ -33,6 +34,7 @@ __all__ = [
     "WRITES",
     "difference",
     "methods",
+    "migrating",
     "owns",
     "pack",
     "predict",

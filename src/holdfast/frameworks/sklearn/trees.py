@@ -128,7 +128,10 @@ def _built_trees(fields: Mapping[str, Any]) -> list[Any]:
 
 
 def _node_columns(fields: Mapping[str, Any], total: int, dtype: Any) -> dict[str, Any]:
-    """Return the columns of nodes as this scikit-learn types them."""
+    """Return the columns of nodes as this scikit-learn types them.
+
+    One that has no ``missing_go_to_left`` refuses missing values before they reach a tree.
+    """
     columns = {}
     for name in _COLUMNS:
         column = fields.get(name)
@@ -138,8 +141,6 @@ def _node_columns(fields: Mapping[str, Any], total: int, dtype: Any) -> dict[str
         if name in dtype.names:
             # A copy, for a mapped file could change between the judging and the building.
             columns[name] = np.asarray(column).astype(dtype[name])
-        elif np.any(column):
-            raise Corrupt(f"this scikit-learn cannot honour the {name} of a tree")
     return columns
 
 

@@ -70,6 +70,12 @@ def _encode_wrapper(wrapper: Any) -> Mapping[str, Any]:
             hint="objective='reg:squarederror'  # or another by name; or keep an instance of a\n"
             "holdfast.register(MyObjective)  # class with __call__ in its place",
         )
+    missing = [name for name in vars(type(wrapper)()) if name not in vars(wrapper)]
+    if missing:
+        raise Unsupported(
+            f"{missing[0]} is missing: another XGBoost made the model, which was unpickled here.",
+            hint=f"model.set_params({'=None, '.join(missing)}=None)",
+        )
     attributes: Mapping[str, Any] = vars(wrapper)
     return attributes
 
@@ -92,7 +98,7 @@ def _build_wrapper(name: str, fields: Mapping[str, Any]) -> Any:
         whole = isinstance(jobs, int | np.integer)
         if jobs is not None and not (whole and abs(int(jobs)) <= _MOST_JOBS):
             raise Corrupt(f"an {name} asks for an impossible number of threads")
-    wrapper = kind.__new__(kind)
+    wrapper = kind()  # with the parameters that the release which wrote the file did not have
     vars(wrapper).update(fields)
     return wrapper
 

@@ -13,8 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast.codec.tensors import FileData
-from holdfast.errors import Corrupt, Unsupported
-from holdfast.frameworks.xgboost.judge import judge_json, judge_objective, judge_ubj, unique
+from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
+from holdfast.frameworks.xgboost.judge import (
+    Judged,
+    judge_json,
+    judge_objective,
+    judge_ubj,
+    unique,
+)
 from holdfast.plugins import import_extra
 
 __all__ = ["build", "encode", "from_json", "from_ubj", "state"]
@@ -22,6 +28,7 @@ __all__ = ["build", "encode", "from_json", "from_ubj", "state"]
 _MOST_CONFIG: Final = 1 << 22
 _MOST_THREADS: Final = 1024
 _DEPTH: Final = 8
+_TABLES_SINCE: Final = (3, 2)
 # Parameters as the configuration spells them: words, numbers, and lists of lists of features.
 _PARAMETER: Final = re.compile(r"[-+:._@A-Za-z0-9,() \[\]]*")
 
@@ -58,11 +65,10 @@ def build(fields: Mapping[str, Any]) -> Any:
     data, attributes = fields["model"], fields.get("attributes", {})
     if type(attributes) is not dict or "handle" in attributes:
         raise Corrupt("a booster of XGBoost has impossible attributes")
-    learner = judge_ubj(data)["learner"]
-    config = fields["config"]
-    version = _judged(config, learner)
-    booster = _native(bytearray(data))
-    if version == _installed():
+    model, config = judge_ubj(data), fields["config"]
+    version = _judged(config, model.learner)
+    booster = _native(bytearray(data), model)
+    if version == [*_installed()]:
         _configure(booster, config)
     for name in [name for name in vars(booster) if name != "handle"]:
         delattr(booster, name)  # some releases set what the native attributes say
@@ -71,24 +77,51 @@ def build(fields: Mapping[str, Any]) -> Any:
 
 
 def from_ubj(data: bytes) -> Any:
-    """Read a model file in UBJSON; raises ``Corrupt``."""
-    judge_ubj(data)
-    return _native(bytearray(data))
+    """Read a model file in UBJSON; raises ``Corrupt`` or ``EnvironmentMismatch``."""
+    return _unproven(bytearray(data), judge_ubj(data))
 
 
 def from_json(data: bytes) -> Any:
-    """Read a model file in JSON; raises ``Corrupt``."""
-    return _native(bytearray(judge_json(data)))
+    """Read a model file in JSON; raises ``Corrupt`` or ``EnvironmentMismatch``."""
+    model, written = judge_json(data)
+    return _unproven(bytearray(written), model)
 
 
-def _native(data: bytearray) -> Any:
+def _unproven(data: bytearray, model: Judged) -> Any:
+    """Read a file that comes without a proof: older releases misread newer ones without a word."""
+    if model.version[:2] > _installed()[:2]:
+        raise _mismatch(model, f">={model.version[0]}.{model.version[1]}")
+    return _native(data, model)
+
+
+def _native(data: bytearray, model: Judged) -> Any:
+    """Let XGBoost read judged bytes.
+
+    Raises:
+        Corrupt: It refuses them all the same.
+        EnvironmentMismatch: Another release of it is needed.
+    """
     xgboost = import_extra("xgboost", needed_for="loading an XGBoost model")
+    installed = _installed()
+    if model.tables is not None and model.tables != (installed >= _TABLES_SINCE):
+        # The native reader looks for what is not there and crashes.
+        raise _mismatch(model, "<3.2" if model.tables is False else ">=3.2")
     booster = xgboost.Booster()
     try:
         booster.load_model(data)
     except xgboost.core.XGBoostError as error:
+        if model.version > installed:
+            raise _mismatch(model, f">={model.version[0]}.{model.version[1]}") from error
         raise Corrupt(f"XGBoost refuses the model: {_told(error)}") from error
     return booster
+
+
+def _mismatch(model: Judged, needed: str) -> EnvironmentMismatch:
+    wrote, here = (".".join(map(str, version)) for version in (model.version, _installed()))
+    return EnvironmentMismatch(
+        f"The model was written by XGBoost {wrote}, and the {here} installed here cannot read it.",
+        hint=f'python -m pip install "xgboost{needed}"',
+    )
 
 
 def _configure(booster: Any, config: str) -> None:
@@ -105,9 +138,9 @@ def _told(error: Exception) -> str:
     return lines[0][:160] if lines else "no reason"
 
 
-def _installed() -> list[int]:
+def _installed() -> tuple[int, ...]:
     version: str = import_extra("xgboost", needed_for="loading an XGBoost model").__version__
-    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _judged(config: Any, learner: Mapping[str, Any]) -> Any:

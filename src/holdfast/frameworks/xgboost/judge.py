@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from holdfast.errors import Corrupt
 from holdfast.frameworks.xgboost.trees import Forest, gathered, judge_trees, read_trees, whole
 from holdfast.frameworks.xgboost.ubj import Numbers, read_ubj
 
-__all__ = ["judge_json", "judge_objective", "judge_ubj", "unique"]
+__all__ = ["Judged", "judge_json", "judge_objective", "judge_ubj", "unique"]
 
-# A row is spread over all features, for every thread and 64 rows at a time.
-_MOST_FEATURES: Final = 1 << 24
+# 64 rows at a time are spread over all features, whatever the trees ask for: a gigabyte here.
+_MOST_FEATURES: Final = 1 << 22
 _MOST_GROUPS: Final = 1 << 16
 _MOST_TREES: Final = 1 << 24
 # Numbers and lists of them as parameters are written; what parses a list looks at neither end.
@@ -30,26 +30,37 @@ _LIST: Final = re.compile(r"[\[(]?[-+0-9.eEinfaN, ]*[0-9fN][-+0-9.eEinfaN, ]*[\]
 _WORD: Final = re.compile(r"[-+:._@A-Za-z0-9]{1,200}")
 
 
-def judge_ubj(data: bytes | memoryview) -> dict[str, Any]:
-    """Read a model's UBJSON and check sizes and every index that compiled code follows.
+class Judged(NamedTuple):
+    """What a sound model says of itself.
 
-    Returns:
-        The document; its trees are a ``Forest``.
+    Attributes:
+        learner: Its parameters, objective and booster.
+        version: The release that wrote it.
+        tables: Whether several values in a leaf are kept in a table of their own, as releases from
+            3.2 on do; None where leaves have one value.
+    """
+
+    learner: Mapping[str, Any]
+    version: tuple[int, ...]
+    tables: bool | None
+
+
+def judge_ubj(data: bytes | memoryview) -> Judged:
+    """Read a model's UBJSON and check sizes and every index that compiled code follows.
 
     Raises:
         Corrupt: Something is missing, of the wrong size, or points outside.
     """
     with _malformed():
-        document: dict[str, Any] = read_ubj(data, {"trees": read_trees})
-        _judge_learner(document["learner"], document["version"])
-    return document
+        return _judged(read_ubj(data, {"trees": read_trees}))
 
 
-def judge_json(data: bytes) -> bytes:
+def judge_json(data: bytes) -> tuple[Judged, bytes]:
     """Check a model in JSON in the same way.
 
     Returns:
-        The model written anew, so that the native reader meets no more than was looked at.
+        What it says of itself, and the model written anew, so that the native reader meets no more
+        than was looked at.
 
     Raises:
         Corrupt: It is no JSON, or see ``judge_ubj``.
@@ -61,8 +72,21 @@ def judge_json(data: bytes) -> bytes:
             raise
         raise Corrupt(f"the XGBoost model is not JSON: {error!s:.100}") from error
     with _malformed():
-        _judge_learner(document["learner"], document["version"])
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+        judged = _judged(document)
+    return judged, json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _judged(document: Mapping[str, Any]) -> Judged:
+    version = tuple(_ints(document["version"]).tolist())
+    if len(version) != 3 or not all(0 <= part < 10_000 for part in version):
+        raise Corrupt("the XGBoost model has no version")
+    learner = document["learner"]
+    forest = _judge_learner(learner)
+    vectors = [] if forest is None else [*forest.vectors.values()]
+    tables = {vector.leaf_weights is not None for vector in vectors}
+    if len(tables) > 1:
+        raise Corrupt("some trees of the XGBoost model keep their leaves in a table, some do not")
+    return Judged(learner, version, tables.pop() if tables else None)
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,9 +108,7 @@ def _malformed() -> Iterator[None]:
         raise Corrupt(f"the XGBoost model is malformed: {error!r:.100}") from error
 
 
-def _judge_learner(learner: Mapping[str, Any], version: Any) -> None:
-    if len(_ints(version)) != 3:
-        raise Corrupt("the XGBoost model has no version")
+def _judge_learner(learner: Mapping[str, Any]) -> Forest | None:
     params = learner["learner_model_param"]
     features = whole(params["num_feature"], 0, _MOST_FEATURES)
     classes = whole(params.get("num_class", "0"), 0, _MOST_GROUPS)
@@ -101,7 +123,7 @@ def _judge_learner(learner: Mapping[str, Any], version: Any) -> None:
     if not all(isinstance(value, str) for value in learner["attributes"].values()):
         raise Corrupt("an attribute of the XGBoost model is not a text")
     judge_objective(learner["objective"], classes)
-    _judge_booster(learner["gradient_booster"], features, max(classes, targets, 1))
+    return _judge_booster(learner["gradient_booster"], features, max(classes, targets, 1))
 
 
 def judge_objective(objective: Mapping[str, Any], classes: int) -> None:
@@ -130,25 +152,23 @@ def _require_texts(values: Any, *patterns: re.Pattern[str]) -> None:
             raise Corrupt(f"the XGBoost model has the impossible parameter {value!r:.40}")
 
 
-def _judge_booster(booster: Mapping[str, Any], features: int, groups: int) -> None:
+def _judge_booster(booster: Mapping[str, Any], features: int, groups: int) -> Forest | None:
     name = booster["name"]
     if name == "gblinear":
         weights = _floats(booster["model"]["weights"])
         if len(weights) not in (0, (features + 1) * groups):
             raise Corrupt("the linear XGBoost model has another number of weights than features")
-    elif name == "dart":
-        inner = booster["gbtree"]
-        if inner["name"] != "gbtree":
-            raise Corrupt("the XGBoost model drops something else than trees")
-        forest = _judge_model(inner["model"], features, groups)
-        if len(_floats(booster["weight_drop"])) != len(forest):
-            raise Corrupt("the XGBoost model has another number of dropped weights than trees")
-        if forest.vectors:
-            raise Corrupt("the XGBoost model drops trees with several values in a leaf")
-    elif name == "gbtree":
-        _judge_model(booster["model"], features, groups)
-    else:
+        return None
+    if name == "gbtree":
+        return _judge_model(booster["model"], features, groups)
+    if name != "dart" or booster["gbtree"]["name"] != "gbtree":
         raise Corrupt(f"the XGBoost model has the unknown booster {name!r:.40}")
+    forest = _judge_model(booster["gbtree"]["model"], features, groups)
+    if len(_floats(booster["weight_drop"])) != len(forest):
+        raise Corrupt("the XGBoost model has another number of dropped weights than trees")
+    if forest.vectors:
+        raise Corrupt("the XGBoost model drops trees with several values in a leaf")
+    return forest
 
 
 def _judge_model(model: Mapping[str, Any], features: int, groups: int) -> Forest:

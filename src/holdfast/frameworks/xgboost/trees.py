@@ -116,6 +116,9 @@ class Forest:
         weights = len(_bytes_of(tree["base_weights"], ">f4", None)) // 4
         if width > 1:
             leaves = tree.get("leaf_weights")
+            needed = ("split_type", *(() if leaves is None else _FLOATS))
+            if not {*needed} <= tree.keys():
+                raise Corrupt("a tree of the XGBoost model lacks a column")
             table = None if leaves is None else len(_bytes_of(leaves, ">f4", None)) // 4
             self.vectors[len(self.sizes)] = _Vector(width, weights, table)
         elif weights != size or "leaf_weights" in tree:

@@ -1,0 +1,125 @@
+"""Whether a version loads here, asked without importing its framework: ``preflight``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from holdfast import frameworks
+from holdfast.api.history import get
+from holdfast.api.store import Store
+from holdfast.api.version import Version
+from holdfast.archive import read
+from holdfast.environment import capture, preflight as environments
+from holdfast.environment.preflight import Finding
+from holdfast.errors import HoldfastError
+
+__all__ = ["Preflight", "preflight"]
+
+_SHOWN: Final = 5
+
+
+class Preflight(NamedTuple):
+    """What a load would meet.
+
+    Attributes:
+        ref: The version.
+        verdict: ``loads here``, ``loads migrated`` or ``cannot``.
+        tested: What stands behind the verdict.
+        findings: All of them, those that block first.
+    """
+
+    ref: str
+    verdict: str
+    tested: str
+    findings: tuple[Finding, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON-like values."""
+        findings = [finding._asdict() for finding in self.findings]
+        return {**self._asdict(), "findings": findings}
+
+
+def preflight(ref: str, *, store: Store | str | os.PathLike[str] | None = None) -> Preflight:
+    """Say whether a version loads in this environment; nothing of it is run.
+
+    Args:
+        ref: The version.
+        store: Store or path; default: the store in force.
+
+    Returns:
+        The verdict, what stands behind it, and every finding with its fix. That a version "loads"
+        means that nothing known is in the way; whether it answers as it did, the replay says.
+
+    Raises:
+        NotFound: There is no such version.
+        Corrupt: Its documents are damaged.
+    """
+    version = get(ref, store=store)
+    written = version.record.environment.get("packages")
+    steps = frameworks.steps_of(
+        version.content.structure, written if isinstance(written, dict) else {}
+    )
+    findings = sorted(_findings(version, steps), key=lambda each: each.kind != "blocks")
+    blocked = any(finding.kind == "blocks" for finding in findings)
+    verdict = "cannot" if blocked else "loads migrated" if steps else "loads here"
+    return Preflight(version.ref, verdict, _tested(version), tuple(findings))
+
+
+def _findings(version: Version, steps: tuple[str, ...] | None) -> Iterator[Finding]:
+    environment = version.record.environment
+    yield from _stored(version)
+    yield from _types(version)
+    yield from environments.libraries(environment)
+    for step in (steps or ())[:_SHOWN]:
+        yield Finding("note", f"migrates: {step}")
+    if steps and len(steps) > _SHOWN:
+        yield Finding("note", f"migrates: {len(steps) - _SHOWN} more steps")
+    yield from environments.devices(environment)
+    yield from environments.memory(version.size)
+
+
+def _stored(version: Version) -> Iterator[Finding]:
+    blobs = version.store.blobs
+    for digest in read.blobs_of(blobs, version.manifest_id):
+        try:
+            blobs.size(digest)
+        except HoldfastError as error:
+            yield Finding("blocks", error.message, f"hold verify {version.ref}")
+
+
+def _types(version: Version) -> Iterator[Finding]:
+    """Find types that no table here knows: of a newer release, or registered by a program."""
+    registry = frameworks.registry()
+    wanted = set(version.content.structure.types)
+    if wanted - registry.by_id.keys():
+        registry.grow()
+    for name in sorted(wanted - registry.by_id.keys()):
+        if name.startswith("user."):
+            cls = name.removeprefix("user.")
+            yield Finding(
+                "note",
+                f"its class {cls:.100} must be registered in the program that loads",
+                f"holdfast.register({cls.rpartition('.')[2]:.60})",
+            )
+        else:
+            yield Finding(
+                "blocks",
+                f"this release does not know the type {name:.100}",
+                "python -m pip install --upgrade holdfast-ml",
+            )
+
+
+def _tested(version: Version) -> str:
+    golden = version.record.golden
+    if golden is None:
+        return "no golden set: its answers cannot be compared"
+    here = capture.environment_key(capture.same_packages(version.record.environment))
+    from holdfast.archive import golden as goldens
+
+    digest = goldens.golden_digest(goldens.Golden.parse(golden))
+    proof = version.store.stamps.proof(version.content_id, digest, here)
+    if proof is not None:
+        return f"{proof} in this very environment before"
+    return f"not replayed in this environment yet: hold verify {version.ref}"
