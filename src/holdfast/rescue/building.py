@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from holdfast import codec
+from holdfast import codec, frameworks
 from holdfast.codec.registry import Registry
 from holdfast.codec.tensors import ITEMSIZE, TensorData, TensorView
 from holdfast.errors import Corrupt, HoldfastError, Unsupported
-from holdfast.rescue import recipes, sklearn_recipes
+from holdfast.rescue import recipes, sklearn_recipes, sklearn_versions
 from holdfast.rescue.graph import Graph, Recipe
 from holdfast.trust.pickles import Call, Global
 
@@ -53,7 +53,9 @@ def built(
         raise Corrupt(f"{label} contradicts itself: {said}") from error
     files = {key: memoryview(data) for key, data in encoded.files.items()}
     audit = codec.audit(encoded.structure, tensors, registry, files)
-    return codec.decode(encoded.structure, tensors, registry, audit, files)
+    written = sklearn_versions.one_of(graph.versions)
+    reading = frameworks.registry(written) if written else registry
+    return codec.decode(encoded.structure, tensors, reading, audit, files)
 
 
 def _require_taken(graph: Graph, calls: Iterable[Call]) -> None:

@@ -313,9 +313,7 @@ class Graph:
             raise Corrupt("it is made of arguments, which it does not take")
         state = self._attributes(state_of(raw))
         if _VERSION in state and key.startswith("sklearn."):
-            version = state.pop(_VERSION)
-            sklearn_versions.require(version)
-            self.versions.add(version)
+            self.versions.add(sklearn_versions.require(state.pop(_VERSION)))
         for name in set(leave) & state.keys():
             self._take_bound(state.pop(name))
         made = self.cast.instance(key)

@@ -16,7 +16,7 @@ from holdfast.codec.encode import Path
 from holdfast.errors import Corrupt, Unsupported
 from holdfast.rescue import arrays
 from holdfast.rescue.graph import Graph, Recipe, arguments_of, key_of, named, state_of
-from holdfast.trust.pickles import Call
+from holdfast.trust.pickles import Call, Global
 
 __all__ = ["RECIPES"]
 
@@ -287,7 +287,7 @@ def _bit_generator(graph: Graph, raw: Any, path: Path) -> dict[str, Any]:
     """Return the fields of a bit generator: its name, state and seed."""
     if type(raw) is str:
         return {"bit_generator": raw}
-    if type(raw) is not Call or key_of(raw.function) != "numpy.random._pickle:__bit_generator_ctor":
+    if type(raw) is not Call or key_of(raw.function) != _MAKER:
         raise Corrupt("a random state has no bit generator")
     graph.take(raw)
     (kind,) = arguments_of(raw, 0, 1) or ("MT19937",)
@@ -308,8 +308,16 @@ def _random_state(graph: Graph, raw: Any, path: Path) -> dict[str, Any]:
     return {name: graph.make(part, path) for name, part in state.items() if name != "bit_generator"}
 
 
+def _inner(raw: Call) -> Any:
+    """Return what a generator draws from: numpy 1.24 to 1.26 name beside it what would make it."""
+    inner, *maker = arguments_of(raw, 0, 1, 2) or ("MT19937",)
+    if maker and (type(maker[0]) is not Global or maker[0].key != _MAKER):
+        raise Corrupt("a random generator is made by something else than numpy's own function")
+    return inner
+
+
 def _generator(graph: Graph, raw: Call, path: Path) -> Any:
-    (inner,) = arguments_of(raw, 1)
+    inner = _inner(raw)
     fields = _bit_generator(graph, inner, path)
     if raw.states:  # releases before 1.24 put the state here
         fields["state"] = _random_state(graph, state_of(raw), path)
@@ -317,7 +325,7 @@ def _generator(graph: Graph, raw: Call, path: Path) -> Any:
 
 
 def _legacy_random(graph: Graph, raw: Call, path: Path) -> Any:
-    (inner,) = arguments_of(raw, 0, 1) or ("MT19937",)
+    inner = _inner(raw)
     name = _bit_generator(graph, inner, path)["bit_generator"]
     state = named(state_of(raw))
     if state.get("bit_generator", name) != name:
@@ -351,6 +359,7 @@ def _seed(graph: Graph, raw: Call, path: Path) -> Any:
 
 
 _RANDOM: Final = "numpy.random._pickle"
+_MAKER: Final = f"{_RANDOM}:__bit_generator_ctor"
 
 RECIPES: Final[dict[str, Recipe]] = {
     "builtins:slice": _slice,

@@ -190,10 +190,12 @@ def _require_own(
     build = graph.cast.registry.by_id[type_id].build
     known: Any = build(fields).dist if build is not None else None
     call, made_of = found
-    told = {
-        name: part for name, part in named(made_of.get("_ctor_param")).items() if name != "seed"
-    }
     parts = {name: part for name, part in known._ctor_param.items() if name != "seed"}  # noqa: SLF001 - what pickling it keeps
+    told = {
+        name: part
+        for name, part in named(made_of.get("_ctor_param")).items()
+        if name in parts or not (name == "seed" or part is None)
+    }
     key = f"{type(known).__module__}:{type(known).__qualname__}"
     if key_of(call.function) != key or repr(told) != repr(parts):
         raise Unsupported(f"the distribution {fields['name']!r:.60} is not scipy's own.")

@@ -154,6 +154,11 @@ def _weighted_votes(fields: Fields) -> None:
         raise _lost("an AdaBoostClassifier fitted by SAMME.R", "the algorithm was removed")
 
 
+def _counted_votes(fields: Fields) -> None:
+    if fields.get("algorithm") == "SAMME" and "estimators_" in fields:
+        raise _lost("an AdaBoostClassifier of before 1.3", "votes are weighed in another way")
+
+
 def _lost(what: str, why: str) -> EnvironmentMismatch:
     return EnvironmentMismatch(
         f"The file holds {what}, which the scikit-learn installed here cannot be: {why}.",
@@ -195,6 +200,13 @@ MIGRATIONS: Final = (
         change="multi_class is gone: a model of several classes is multinomial.",
         harm="Probabilities of one model per class are silently wrong. Refused.",
         forward=_one_against_rest,
+    ),
+    Migration(
+        types=("sklearn.AdaBoostClassifier",),
+        since="1.3",
+        change="SAMME counts votes for other classes against a class.",
+        harm="Probabilities and decision values of SAMME differ. Refused.",
+        forward=_counted_votes,
     ),
     Migration(
         types=("sklearn.AdaBoostClassifier",),
