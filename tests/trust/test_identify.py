@@ -18,7 +18,11 @@ from onnx import TensorProto, helper
 
 from holdfast.api.files import model_from_file
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
-from holdfast.trust.scan import kind_of
+from holdfast.trust.scan import scan_path
+
+
+def kind_of(path):
+    return scan_path(path, frozenset()).kind
 
 
 class Runs:

@@ -26,6 +26,7 @@ KINDS: Final[dict[str, str]] = {
     "hdf5": "HDF5",
     "huggingface": "Hugging Face model folder",
     "joblib": "joblib file",
+    "json": "JSON",
     "keras": "Keras archive (.keras)",
     "keras-h5": "Keras model or weights in HDF5",
     "lightgbm": "LightGBM model (text)",
@@ -64,8 +65,17 @@ class Severity(StrEnum):
     reach out of it: write elsewhere when unpacked, read another file."""
     BROKEN = "broken"
     """The file is damaged, lies about itself or is beyond a limit."""
+    UNREAD = "unread"
+    """A part was not looked into, so what it would run is not known."""
     NOTE = "note"
     """Worth knowing."""
+
+
+_VERDICTS: Final = {
+    Severity.UNSAFE: "UNSAFE",
+    Severity.BROKEN: "damaged",
+    Severity.UNREAD: "not looked into",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +171,7 @@ class Report:
     @property
     def verdict(self) -> str:
         """What it comes to, in a line. It never says that a file is safe."""
-        for severity, word in ((Severity.UNSAFE, "UNSAFE"), (Severity.BROKEN, "damaged")):
+        for severity, word in _VERDICTS.items():
             for _, finding in self.all_findings():
                 if finding.severity is severity:
                     return f"{word}: {finding}"

@@ -7,12 +7,13 @@ from typing import Final
 from holdfast.trust.boosters import look as look_into_booster
 from holdfast.trust.scan.archives import look_at_compressed, look_at_tar, look_at_zip
 from holdfast.trust.scan.draft import Draft
-from holdfast.trust.scan.identify import words_for
+from holdfast.trust.scan.json_files import look_at_json
 from holdfast.trust.scan.keras_files import look_at_hdf5
 from holdfast.trust.scan.pickle_files import look_at_pickle
 from holdfast.trust.scan.programs import look_at_graph, look_at_onnx
 from holdfast.trust.scan.scanner import Look, Scanner
 from holdfast.trust.scan.tensor_files import look_at_gguf, look_at_npy, look_at_safetensors
+from holdfast.trust.scan.texts import look_at_unknown
 from holdfast.trust.source import Source
 
 __all__ = ["scanner"]
@@ -38,17 +39,7 @@ def _booster(scan: Scanner, source: Source, draft: Draft, depth: int) -> None:
 
 def _seven_zip(scan: Scanner, source: Source, draft: Draft, depth: int) -> None:
     del scan, source, depth
-    draft.note("a 7z archive; it was not looked into")
-
-
-def _unknown(scan: Scanner, source: Source, draft: Draft, depth: int) -> None:
-    del scan, depth
-    words = words_for(source.read(0, 64))
-    if words is None:
-        return
-    draft.facts["looks_like"] = words
-    if "native" in words:
-        draft.unsafe(f"it is {words}")
+    draft.unread("a 7z archive; it was not looked into")
 
 
 _LOOKS: Final[dict[str, Look]] = {
@@ -59,6 +50,7 @@ _LOOKS: Final[dict[str, Look]] = {
     "graphdef": look_at_graph,
     "hdf5": look_at_hdf5,
     "joblib": look_at_pickle,
+    "json": look_at_json,
     "lightgbm": _booster,
     "npy": look_at_npy,
     "onnx": look_at_onnx,
@@ -67,7 +59,7 @@ _LOOKS: Final[dict[str, Look]] = {
     "savedmodel": look_at_graph,
     "tar": look_at_tar,
     "torch-legacy": look_at_pickle,
-    "unknown": _unknown,
+    "unknown": look_at_unknown,
     "xgboost-binary": _booster,
     "xgboost-json": _booster,
     "xgboost-ubj": _booster,

@@ -9,7 +9,10 @@ from typing import Any, Final
 from holdfast.trust.report import MOST_TENSORS, Finding, Report, Severity, Tensor
 from holdfast.trust.source import Allowance
 
-__all__ = ["Draft"]
+__all__ = ["DEFECTS", "Draft"]
+
+# What keeps a file from being taken over in any way.
+DEFECTS: Final = (Severity.BROKEN, Severity.UNREAD)
 
 _MOST_FINDINGS: Final = 200
 _MOST_IMPORTS: Final = 5_000
@@ -53,6 +56,10 @@ class Draft:
         """Say that the file is damaged, lies, or is beyond a limit."""
         self._say(Severity.BROKEN, what, position)
 
+    def unread(self, what: str, position: int | None = None) -> None:
+        """Say that a part was not looked into."""
+        self._say(Severity.UNREAD, what, position)
+
     def note(self, what: str, position: int | None = None) -> None:
         """Say something that is worth knowing."""
         self._say(Severity.NOTE, what, position)
@@ -95,7 +102,7 @@ class Draft:
 
     def take_as_data(self) -> None:
         """Say that Holdfast can take it over as data, if nothing that was found forbids it."""
-        self.takes = None if self.has(Severity.UNSAFE, Severity.BROKEN) else "data"
+        self.takes = None if self.has(Severity.UNSAFE, *DEFECTS) else "data"
 
     def report(self) -> Report:
         """Return the report."""

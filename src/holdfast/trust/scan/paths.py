@@ -13,7 +13,7 @@ from holdfast.trust.scan.folders import look_at_folder
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.source import FileSource
 
-__all__ = ["kind_of", "scan_path"]
+__all__ = ["scan_path"]
 
 # Endings that promise a kind; a file of another kind is worth a word.
 _PROMISED: Final[dict[str, frozenset[str]]] = {
@@ -27,7 +27,7 @@ _PROMISED: Final[dict[str, frozenset[str]]] = {
         ".pth": "torch torch-legacy torchscript", ".pt2": "torch-program",
         ".safetensors": "safetensors", ".skops": "skops", ".tar": "tar",
         ".ubj": "xgboost-ubj", ".zip": "zip npz torch torchscript torch-program keras skops",
-        ".json": "xgboost-json unknown", ".txt": "lightgbm unknown", ".md": "unknown",
+        ".json": "xgboost-json json unknown", ".txt": "lightgbm unknown", ".md": "unknown",
         ".py": "unknown", ".csv": "unknown", ".yaml": "unknown", ".yml": "unknown",
     }.items()
     if kinds
@@ -50,11 +50,6 @@ def scan_path(
     if path.is_dir():
         return look_at_folder(scanner(known), path, _file, progress)
     return _file(scanner(known), path, str(path))
-
-
-def kind_of(path: Path) -> str:
-    """Return the kind of a file or folder, one of ``report.KINDS``; raises ``UsageError``."""
-    return scan_path(path, frozenset()).kind
 
 
 def _file(scan: Scanner, path: Path, name: str) -> Report:

@@ -86,6 +86,6 @@ def _other_kinds(source: Source, kind: str) -> list[str]:
         found.append("zip")
     if source.jumps and kind not in ("hdf5", "tar") and find_superblock(source) is not None:
         found.append("hdf5")
-    if kind not in PICKLES and begins_as_pickle(source.read(0, 4096)):
+    if kind not in PICKLES and begins_as_pickle(source):
         found.append("pickle")
     return found

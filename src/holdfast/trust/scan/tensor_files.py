@@ -10,10 +10,10 @@ from holdfast.trust.safetensors import read_safetensors_header
 from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.pickle_files import add_pickle
 from holdfast.trust.scan.scanner import Scanner
+from holdfast.trust.scan.texts import add_template
 from holdfast.trust.source import Source
-from holdfast.trust.templates import suspicions
 
-__all__ = ["add_template", "look_at_gguf", "look_at_npy", "look_at_safetensors"]
+__all__ = ["look_at_gguf", "look_at_npy", "look_at_safetensors"]
 
 _FORMATS: Final = {
     "pt": "PyTorch", "tf": "TensorFlow", "flax": "Flax", "mlx": "MLX", "np": "NumPy",
@@ -56,24 +56,6 @@ def look_at_gguf(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
 
 def _plain(value: Any) -> Any:
     return value[:200] if isinstance(value, str | list) else value
-
-
-def add_template(draft: Draft, template: str, place: str, start: int | None = None) -> None:
-    """Judge a template and say that it is a program, whatever is found in it.
-
-    Args:
-        draft: The report.
-        template: Its text.
-        place: Where it stands, in words.
-        start: Byte where it starts, or None.
-    """
-    quiet = True
-    for what, at in suspicions(template):
-        quiet = False
-        position = None if start is None else start + len(template[:at].encode())
-        draft.unsafe(f"the template {place:.80} {what}", position)
-    if quiet:
-        draft.note(f"the template {place:.80} is a program in Jinja; it was not rendered", start)
 
 
 def look_at_npy(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:

@@ -1,0 +1,131 @@
+"""Reports on JSON: configurations by which Keras, skops or transformers choose what to run.
+
+They are told by their content, so that one is judged wherever it lies: alone, in a folder, in an
+archive.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from holdfast.errors import Corrupt
+from holdfast.trust import keras_config, skops_schema
+from holdfast.trust.scan.draft import Draft
+from holdfast.trust.scan.scanner import Scanner
+from holdfast.trust.scan.texts import add_template
+from holdfast.trust.source import Source
+
+__all__ = ["add_config", "look_at_json", "read_json"]
+
+_MOST_BYTES: Final = 64 << 20
+# Python makes some 100 bytes of each part of a document.
+_MOST_PARTS: Final = 4_000_000
+_SHOWN: Final = 20
+# Types of the parts of sentence-transformers pipelines that come with the package.
+_OWN_MODULE: Final = re.compile(r"sentence_transformers\.[A-Za-z_.]+")
+# Keys by which transformers and PEFT are told to import code that lies beside a model.
+_CODE: Final = ("auto_map", "auto_mapping", "custom_pipelines", "trust_remote_code")
+
+
+def read_json(source: Source) -> Any:
+    """Read a document as Python's own reader does, within limits.
+
+    Raises:
+        Corrupt: It is none.
+    """
+    data = source.read(0, _MOST_BYTES + 1)
+    parts = sum(map(data.count, (b",", b"[", b"{")))
+    if len(data) > _MOST_BYTES or parts > _MOST_PARTS:
+        raise Corrupt("it is more JSON than is read here")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(f"it is not JSON: {error!s:.80}") from error
+
+
+def look_at_json(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
+    """Report on a document: what it would have a library import, read or call."""
+    del depth
+    if source.read(_MOST_BYTES, 1):
+        draft.unread(f"JSON of more than {_MOST_BYTES} bytes; it was not looked into")
+        return
+    try:
+        document = read_json(source)
+    except Corrupt as error:
+        draft.kind = "unknown"
+        draft.note(f"it begins as JSON, but {error.message}")
+        return
+    if isinstance(document, dict) and "__loader__" in document:
+        _skops(scanner, draft, document)
+        return
+    _keras(draft, document)
+    _transformers(draft, document)
+
+
+def _skops(scanner: Scanner, draft: Draft, schema: dict[str, Any]) -> None:
+    found = skops_schema.judge(schema, scanner.known)
+    draft.framework, draft.written_by = "skops", found.version
+    if found.sklearn is not None:
+        draft.framework, draft.written_by = "scikit-learn", found.sklearn[:40]
+    draft.facts = {"skops": found.version, "protocol": found.protocol}
+    draft.imports(found.types)
+    for name in found.unknown:
+        draft.unsafe(f"would build {name}")
+    for lie in found.lies:
+        draft.unsafe(lie)
+    for fault in found.faults:
+        draft.broken(fault)
+    for note in found.notes:
+        draft.note(note)
+
+
+def _keras(draft: Draft, document: Any) -> None:
+    if isinstance(document, dict) and isinstance(document.get("keras_version"), str):
+        draft.framework, draft.written_by = "Keras", document["keras_version"][:40]
+    found = keras_config.judge(document)
+    if found.classes or found.code or found.custom:
+        add_config(draft, found)
+        draft.framework = "Keras"
+
+
+def add_config(draft: Draft, found: keras_config.KerasConfig) -> None:
+    """Add to a report what a Keras configuration names."""
+    classes = list(found.classes)
+    draft.imports(classes)
+    if classes:
+        draft.facts.setdefault("class", classes[0])
+    for what in found.code:
+        draft.unsafe(f"its configuration {what}")
+    for name in list(found.custom)[:_SHOWN]:
+        draft.note(f"its configuration needs the class {name:.100}, which the program registers")
+
+
+def _transformers(draft: Draft, document: Any) -> None:
+    """Judge a configuration, or the list of a pipeline's modules, of a Hugging Face folder."""
+    if isinstance(document, list):
+        for part in document[:1_000]:
+            kind = part.get("type") if isinstance(part, dict) and "path" in part else None
+            if isinstance(kind, str) and "." in kind and not _OWN_MODULE.fullmatch(kind):
+                draft.unsafe(f"would import {kind!r:.100}")
+        return
+    if not isinstance(document, dict):
+        return
+    for key in _CODE:
+        if document.get(key):
+            draft.unsafe(f"asks for code of its own ({key})")
+    for place, template in _templates(document.get("chat_template")):
+        add_template(draft, template, place)
+
+
+def _templates(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield "chat_template", value
+    elif isinstance(value, list | dict):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in list(parts)[:1_000]:
+            text = item.get("template") if isinstance(item, dict) else item
+            if isinstance(text, str):
+                yield f"chat_template {name!s:.40}", text
