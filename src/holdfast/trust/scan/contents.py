@@ -10,9 +10,14 @@ from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.json_files import look_at_json
 from holdfast.trust.scan.keras_files import look_at_hdf5
 from holdfast.trust.scan.pickle_files import look_at_pickle
-from holdfast.trust.scan.programs import look_at_graph, look_at_onnx
+from holdfast.trust.scan.programs import look_at_graph, look_at_keras_metadata, look_at_onnx
 from holdfast.trust.scan.scanner import Look, Scanner
-from holdfast.trust.scan.tensor_files import look_at_gguf, look_at_npy, look_at_safetensors
+from holdfast.trust.scan.tensor_files import (
+    look_at_checkpoint,
+    look_at_gguf,
+    look_at_npy,
+    look_at_safetensors,
+)
 from holdfast.trust.scan.texts import look_at_unknown
 from holdfast.trust.source import Source
 
@@ -51,6 +56,7 @@ _LOOKS: Final[dict[str, Look]] = {
     "hdf5": look_at_hdf5,
     "joblib": look_at_pickle,
     "json": look_at_json,
+    "keras-metadata": look_at_keras_metadata,
     "lightgbm": _booster,
     "npy": look_at_npy,
     "onnx": look_at_onnx,
@@ -58,6 +64,7 @@ _LOOKS: Final[dict[str, Look]] = {
     "safetensors": look_at_safetensors,
     "savedmodel": look_at_graph,
     "tar": look_at_tar,
+    "tf-checkpoint": look_at_checkpoint,
     "torch-legacy": look_at_pickle,
     "unknown": look_at_unknown,
     "xgboost-binary": _booster,

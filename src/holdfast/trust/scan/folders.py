@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
-from holdfast.errors import Corrupt, UsageError
+from holdfast.errors import UsageError
 from holdfast.trust.report import Report
 from holdfast.trust.scan.draft import Draft
-from holdfast.trust.scan.json_files import read_json
 from holdfast.trust.scan.scanner import Scanner
-from holdfast.trust.source import FileSource
 
 __all__ = ["look_at_folder"]
 
@@ -22,6 +20,15 @@ _DEEPEST: Final = 32
 _WEIGHTS: Final = frozenset(
     {"safetensors", "torch", "torch-legacy", "keras-h5", "hdf5", "onnx", "gguf", "pickle", "joblib"}
 )
+_HUGGING_FACE: Final = frozenset({"PEFT", "sentence-transformers", "transformers"})
+# Files at a folder's top by which it is told, to their writer and the kind that the folder is then.
+_TELLING: Final = {
+    "saved_model.pb": {"TensorFlow": "savedmodel"},
+    "adapter_config.json": {"PEFT": "peft"},
+    "modules.json": {"sentence-transformers": "huggingface"},
+    "config.json": {"transformers": "huggingface"},
+}
+
 Progress = Callable[[Path], None]
 LookAtFile = Callable[[Scanner, Path, str], Report]
 
@@ -52,7 +59,7 @@ def look_at_folder(
             continue
         draft.size += member.size
         draft.members.append(member)
-    _conclude(draft, path)
+    _conclude(draft)
     return draft.report()
 
 
@@ -107,82 +114,36 @@ def _shown(file: Path, root: Path) -> str:
     return f"{file.relative_to(root).as_posix()} is a link to {os.readlink(file)!r:.100}"  # noqa: PTH115 - a text
 
 
-def _conclude(draft: Draft, path: Path) -> None:
+def _conclude(draft: Draft) -> None:
     """Say what a folder is for by the files at its top, and look for models with code below."""
     names = {member.path: member for member in draft.members}
     for member in draft.members:
         draft.imports(member.imports)
-    if "saved_model.pb" in names and names["saved_model.pb"].kind in ("savedmodel", "unknown"):
-        draft.kind, draft.framework = "savedmodel", "TensorFlow"
-        draft.written_by = names["saved_model.pb"].written_by
-    elif "adapter_config.json" in names:
-        _adapter(draft, path)
-    elif "config.json" in names or "modules.json" in names:
-        _hugging_face(draft, path)
-    if draft.kind != "folder":  # one model, and not a shelf of them
-        for member in draft.members:
-            draft.count_tensors(member)
-    for place in sorted(_models(names)):
-        for name in sorted(names):
-            if name.endswith(".py") and PurePosixPath(name).is_relative_to(place):
-                draft.unsafe(f"{name} is code beside the model")
-    if draft.kind != "folder":
-        draft.take_as_data()
-
-
-def _models(names: Iterable[str]) -> set[PurePosixPath]:
-    """Return the folders that hold a model of Hugging Face's: a configuration and weights."""
-    places: dict[PurePosixPath, set[str]] = {}
-    for name in map(PurePosixPath, names):
-        places.setdefault(name.parent, set()).add(name.name)
-    weights = (".safetensors", ".bin", ".h5", ".msgpack", ".onnx", ".gguf")
-    return {
-        place
-        for place, inside in places.items()
-        if inside & {"config.json", "adapter_config.json", "modules.json"}
-        and ("modules.json" in inside or any(name.endswith(weights) for name in inside))
-    }
-
-
-def _adapter(draft: Draft, path: Path) -> None:
-    config = _json(path / "adapter_config.json", dict)
-    if not isinstance(config.get("peft_type"), str):
+    for name, kinds in _TELLING.items():
+        told = names.get(name)
+        kind = kinds.get(told.framework or "") if told is not None else None
+        if told is not None and kind is not None:
+            draft.kind, draft.framework = kind, told.framework
+            draft.written_by, draft.facts = told.written_by, told.facts
+            break
+    _code_beside(draft)
+    if draft.kind == "folder":
         return
-    draft.kind, draft.framework = "peft", "PEFT"
-    version = config.get("peft_version")
-    draft.written_by = version[:40] if isinstance(version, str) else None
-    _facts(draft, config, ("peft_type", "base_model_name_or_path", "task_type", "r"))
-
-
-def _hugging_face(draft: Draft, path: Path) -> None:
-    config, modules = _json(path / "config.json", dict), _json(path / "modules.json", list)
-    if not (isinstance(config.get("model_type"), str) or config.get("architectures") or modules):
-        return
-    draft.kind = "huggingface"
-    draft.framework = "sentence-transformers" if modules else "transformers"
-    version = config.get("transformers_version")
-    draft.written_by = version[:40] if isinstance(version, str) else None
-    _facts(draft, config, ("model_type", "architectures", "torch_dtype", "dtype"))
-    if not any(member.kind in _WEIGHTS for member in draft.members):
+    for member in draft.members:  # one model, and not a shelf of them
+        draft.count_tensors(member)
+    if draft.kind == "huggingface" and not any(m.kind in _WEIGHTS for m in draft.members):
         draft.note("no weights were found beside it")
+    draft.take_as_data()
 
 
-def _facts(draft: Draft, config: dict[str, Any], keys: Iterable[str]) -> None:
-    for key in keys:
-        if key in config:
-            draft.facts[key] = str(config[key])[:200]
-
-
-def _json(path: Path, kind: Callable[[], Any]) -> Any:
-    """Read a document of one kind, or return an empty one; what is wrong with it its own look told.
-
-    Args:
-        path: The file.
-        kind: ``dict`` or ``list``.
-    """
-    try:
-        with FileSource(path) as source:
-            found = read_json(source)
-    except (UsageError, Corrupt):
-        return kind()
-    return found if type(found) is kind else kind()
+def _code_beside(draft: Draft) -> None:
+    """Name the Python files beside a model of Hugging Face's, here or in a folder below."""
+    places = {
+        PurePosixPath(member.path).parent
+        for member in draft.members
+        if member.kind == "json" and member.framework in _HUGGING_FACE
+    }
+    for member in draft.members:
+        name = PurePosixPath(member.path)
+        if name.suffix == ".py" and any(name.is_relative_to(place) for place in places):
+            draft.unsafe(f"{member.path} is code beside the model")

@@ -14,6 +14,7 @@ from holdfast.trust.pickles import Limits, Reading, read
 from holdfast.trust.report import Severity
 from holdfast.trust.source import Source, coding_of
 from holdfast.trust.tars import is_tar
+from holdfast.trust.tf_checkpoint import is_checkpoint
 from holdfast.trust.zips import has_directory
 
 __all__ = ["PICKLES", "begins_as_pickle", "identify", "words_for"]
@@ -97,11 +98,13 @@ def _container(head: bytes, source: Source) -> str | None:
 
 
 def _elsewhere(source: Source) -> str | None:
-    """Tell what need not stand at the beginning: HDF5, and zip archives with something in front."""
+    """Tell what is told by its end, or need not stand at the beginning."""
     if not source.jumps:
         return None
     if find_superblock(source) is not None:
         return "hdf5"
+    if is_checkpoint(source):
+        return "tf-checkpoint"
     return "zip" if has_directory(source) else None
 
 
@@ -166,20 +169,23 @@ def _protobuf(source: Source) -> str | None:
     if len(first) < 2 or first[0] not in _FIRST_TAGS:
         return None
     seen: dict[int, int] = {}
-    nodes = 0
+    nodes = objects = 0
     whole = True
     try:
         for count, field in enumerate(protobuf.fields(source.view())):
             seen.setdefault(field.number, field.wire)
             if field.number == 1 and field.wire == protobuf.LENGTH and nodes < 8:
                 nodes += _is_node(field)
+                objects += _is_keras_object(field)
             if count > 2_000:
                 break
     except Corrupt:
         whole = False
     # What is damaged, or begins as no writer begins it, must be plainer.
-    if not whole and (first[0] not in _USUAL_TAGS or (len(seen) < 2 and not nodes)):
+    if not whole and (first[0] not in _USUAL_TAGS or (len(seen) < 2 and not nodes + objects)):
         return None
+    if objects and seen.keys() == {1}:
+        return "keras-metadata"
     if seen.get(1) == protobuf.VARINT:
         return _onnx_or_saved_model(seen)
     return "graphdef" if nodes and seen.keys() <= {1, 2, 3, 4, 5} else None
@@ -201,5 +207,14 @@ def _is_node(field: protobuf.Field) -> bool:
     try:
         parts = [part for part, _ in zip(field.message(), range(3), strict=False)]
         return [part.number for part in parts[:2]] == [1, 2] and parts[1].text().isidentifier()
+    except Corrupt:
+        return False
+
+
+def _is_keras_object(field: protobuf.Field) -> bool:
+    """Say whether a field is a SavedObject of Keras: an identifier (4) of its own."""
+    try:
+        parts = [part for part, _ in zip(field.message(), range(5), strict=False)]
+        return any(part.number == 4 and part.text().startswith("_tf_keras") for part in parts)
     except Corrupt:
         return False

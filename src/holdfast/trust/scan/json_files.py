@@ -26,6 +26,17 @@ _MOST_PARTS: Final = 4_000_000
 _SHOWN: Final = 20
 # Types of the parts of sentence-transformers pipelines that come with the package.
 _OWN_MODULE: Final = re.compile(r"sentence_transformers\.[A-Za-z_.]+")
+# Writer to the keys that it is told by, the key of its version, and keys worth showing.
+_WRITERS: Final = {
+    "PEFT": (
+        ("peft_type",), "peft_version",
+        ("peft_type", "base_model_name_or_path", "task_type", "r"),
+    ),
+    "transformers": (
+        ("model_type", "architectures"), "transformers_version",
+        ("model_type", "architectures", "torch_dtype", "dtype"),
+    ),
+}  # fmt: skip
 # Keys by which transformers and PEFT are told to import code that lies beside a model.
 _CODE: Final = ("auto_map", "auto_mapping", "custom_pipelines", "trust_remote_code")
 
@@ -106,18 +117,32 @@ def add_config(draft: Draft, found: keras_config.KerasConfig) -> None:
 def _transformers(draft: Draft, document: Any) -> None:
     """Judge a configuration, or the list of a pipeline's modules, of a Hugging Face folder."""
     if isinstance(document, list):
-        for part in document[:1_000]:
-            kind = part.get("type") if isinstance(part, dict) and "path" in part else None
-            if isinstance(kind, str) and "." in kind and not _OWN_MODULE.fullmatch(kind):
-                draft.unsafe(f"would import {kind!r:.100}")
-        return
+        _modules(draft, document)
     if not isinstance(document, dict):
         return
+    for framework, (marks, version, keys) in _WRITERS.items():
+        if any(isinstance(document.get(mark), str | list) for mark in marks):
+            told = document.get(version)
+            draft.framework = framework
+            draft.written_by = told[:40] if isinstance(told, str) else None
+            draft.facts = {key: str(document[key])[:200] for key in keys if key in document}
+            break
     for key in _CODE:
         if document.get(key):
             draft.unsafe(f"asks for code of its own ({key})")
     for place, template in _templates(document.get("chat_template")):
         add_template(draft, template, place)
+
+
+def _modules(draft: Draft, parts: list[Any]) -> None:
+    named = draft.path.rpartition("/")[2] == "modules.json"
+    for part in parts[:1_000]:
+        kind = part.get("type") if isinstance(part, dict) and (named or "path" in part) else None
+        if not isinstance(kind, str) or "." not in kind:
+            continue
+        draft.framework = "sentence-transformers"
+        if not _OWN_MODULE.fullmatch(kind):
+            draft.unsafe(f"would import {kind!r:.100}")
 
 
 def _templates(value: Any) -> Iterator[tuple[str, str]]:

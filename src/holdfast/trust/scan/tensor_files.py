@@ -12,8 +12,9 @@ from holdfast.trust.scan.pickle_files import add_pickle
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.scan.texts import add_template
 from holdfast.trust.source import Source
+from holdfast.trust.tf_checkpoint import read_checkpoint
 
-__all__ = ["look_at_gguf", "look_at_npy", "look_at_safetensors"]
+__all__ = ["look_at_checkpoint", "look_at_gguf", "look_at_npy", "look_at_safetensors"]
 
 _FORMATS: Final = {
     "pt": "PyTorch", "tf": "TensorFlow", "flax": "Flax", "mlx": "MLX", "np": "NumPy",
@@ -56,6 +57,17 @@ def look_at_gguf(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
 
 def _plain(value: Any) -> Any:
     return value[:200] if isinstance(value, str | list) else value
+
+
+def look_at_checkpoint(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
+    """Report on the index of a TensorFlow checkpoint; the tensors' bytes are beside it."""
+    del scanner, depth
+    draft.framework = "TensorFlow"
+    found = read_checkpoint(source)
+    draft.faults(found.faults[:_MOST_FACTS])
+    for tensor in found.tensors:
+        draft.tensor(tensor.name, tensor.dtype, tensor.shape)
+    draft.facts["shards"] = found.shards
 
 
 def look_at_npy(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
