@@ -20,8 +20,9 @@ TABLE = Path(__file__).parents[1] / "src/holdfast/trust/tf_operators.json"
 
 # Data pipelines, distribution, debugging, other compilers, files: never pure by their flag alone.
 APART = re.compile(
-    r"^_|FixedUnigram|Dataset|Reader|Iterator|Summar|Debug|PyFunc|ReadFile"
-    r"|MatchingFiles|ImmutableConst|TPU|Tpu|^Xla|Queue|Accumulator|TextFile|^Abort|Custom|VocabRemapping|Rpc|Collective|AllReduce|Nccl"
+    r"^_|FixedUnigram|Dataset|Reader|Iterator|Summar|Debug|PyFunc|ReadFile|MatchingFiles"
+    r"|ImmutableConst|TPU|Tpu|^Xla|Queue|Accumulator|TextFile|^Abort|Custom|VocabRemapping|Rpc"
+    r"|Collective|AllReduce|Nccl"
     r"|^Send|^Recv|^Save|^Restore|^Stats|Sleep|Session|Barrier|MultiDevice|^CopyHost$|^Copy$"
     r"|BoostedTrees|DataService|WorkerHeartbeat|RemoteFused|^Fact$|BatchFunction|Proto"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 from holdfast.trust.boosters import look as look_into_booster
@@ -24,7 +25,7 @@ from holdfast.trust.source import Source
 __all__ = ["scanner"]
 
 
-def scanner(known: frozenset[str]) -> Scanner:
+def scanner(known: Container[str]) -> Scanner:
     """Return a new scan.
 
     Args:

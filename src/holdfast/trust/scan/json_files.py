@@ -16,6 +16,7 @@ from holdfast.trust import keras_config, skops_schema
 from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.scan.texts import add_template
+from holdfast.trust.scan.vocabulary import DATA, AnyOf
 from holdfast.trust.source import Source
 
 __all__ = ["add_config", "look_at_json", "read_json"]
@@ -77,7 +78,7 @@ def look_at_json(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
 
 
 def _skops(scanner: Scanner, draft: Draft, schema: dict[str, Any]) -> None:
-    found = skops_schema.judge(schema, scanner.known)
+    found = skops_schema.judge(schema, AnyOf(scanner.known, DATA))
     draft.framework, draft.written_by = "skops", found.version
     if found.sklearn is not None:
         draft.framework, draft.written_by = "scikit-learn", found.sklearn[:40]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ _PROMISED: Final[dict[str, frozenset[str]]] = {
 
 
 def scan_path(
-    path: Path, known: frozenset[str], progress: Callable[[Path], None] | None = None
+    path: Path, known: Container[str], progress: Callable[[Path], None] | None = None
 ) -> Report:
     """Report on a file, or on a folder and everything in it.
 

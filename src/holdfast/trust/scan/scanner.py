@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from holdfast.errors import Corrupt
@@ -29,7 +29,7 @@ class Scanner:
         allowance: What may be spent.
     """
 
-    def __init__(self, known: frozenset[str], looks: Mapping[str, Look]) -> None:
+    def __init__(self, known: Container[str], looks: Mapping[str, Look]) -> None:
         self.known = known
         self.allowance = Allowance()
         self._looks = looks
