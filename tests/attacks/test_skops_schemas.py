@@ -92,7 +92,7 @@ def test_nodes_that_are_not_what_they_say_are_unsafe(inner, place):
 def test_types_are_named():
     report = look(whole(node("FunctionNode", "os.system")))
     assert report.imports == ("builtins.list", "os.system")
-    assert [f.what for f in report.findings] == ["would build os.system"]
+    assert [f.what for _, f in report.all_findings()] == ["would build os.system"]
 
 
 @pytest.mark.parametrize("protocol", [None, "2", -1, 3, 2.5, [2], 10**30])
@@ -103,7 +103,7 @@ def test_protocols_that_there_are_not_are_told(protocol):
 @pytest.mark.parametrize("protocol", [0, 1])
 def test_a_request_for_older_readers_is_told(protocol):
     report = look(whole(PLAIN[0], protocol))
-    assert any("older protocol" in finding.what for finding in report.findings)
+    assert any("older protocol" in finding.what for _, finding in report.all_findings())
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,10 @@ def test_a_folder_with_code_of_its_own_is_named(tmp_path):
     (tmp_path / "modeling.py").write_text("import os", "utf-8")
     report = holdfast.scan(tmp_path)
     assert report.kind == "huggingface"
-    assert len([f for f in report.findings if f.severity == "unsafe"]) == 2
+    assert [f.what for _, f in report.all_findings() if f.severity == "unsafe"] == [
+        "modeling.py is code beside the model",
+        "asks for code of its own (auto_map)",
+    ]
 
 
 def test_a_path_that_is_none_is_refused(tmp_path):

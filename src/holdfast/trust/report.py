@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["KINDS", "MOST_TENSORS", "Finding", "Report", "Severity", "Tensor"]
+__all__ = ["KINDS", "MISNAMED", "MOST_TENSORS", "Finding", "Report", "Severity", "Tensor"]
 
 # How many tensors a report names.
 MOST_TENSORS: Final = 10_000
+# How the finding begins that a file is not what its name promises.
+MISNAMED: Final = "its name ends in"
 # How many of a kind a page shows.
 _SHOWN: Final = 12
 
@@ -51,6 +53,9 @@ KINDS: Final[dict[str, str]] = {
     "xgboost-ubj": "XGBoost model (UBJSON)",
     "zip": "zip archive",
 }
+
+
+_FOLDERS: Final = frozenset({"folder", "huggingface", "peft", "savedmodel"})
 
 
 def _in_words(value: Any) -> str:
@@ -150,9 +155,14 @@ class Report:
         """Yield (place, finding) of this file and of everything inside it."""
         for finding in self.findings:
             yield self.path, finding
+        between = "/" if self.kind in _FOLDERS else "!"
         for member in self.members:
             for place, finding in member.all_findings():
-                yield f"{self.path}!{place}", finding
+                yield f"{self.path}{between}{place}", finding
+
+    def inside(self, place: str) -> str:
+        """Return a place of ``all_findings`` without the path of this file; empty for itself."""
+        return place.removeprefix(self.path)[1:]
 
     @property
     def unsafe(self) -> bool:
@@ -202,7 +212,7 @@ class Report:
         lines += [f"  {title:<12} {text}" for title, text in self.facts_lines()]
         found = list(self.all_findings())
         for place, finding in found[:_SHOWN]:
-            inside = "" if place == self.path else f"{place.removeprefix(self.path + '!')}: "
+            inside = "" if place == self.path else f"{self.inside(place)}: "
             lines.append(f"  {finding.severity.value:<12} {inside}{finding}")
         if len(found) > _SHOWN:
             lines.append(f"  and {len(found) - _SHOWN} findings more")

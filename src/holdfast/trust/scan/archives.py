@@ -82,7 +82,7 @@ def _member(
     scanner: Scanner, archive: ZipArchive, entry: Entry, draft: Draft, depth: int
 ) -> Report:
     if not entry.is_readable:
-        said = f"it is compressed by method {entry.method}, which is not read here"
+        said = f"compressed by method {entry.method}, which is not read here"
         return _without_look(scanner, entry, Severity.UNREAD, said)
     try:
         with archive.open(entry, scanner.allowance) as content:
@@ -94,7 +94,7 @@ def _member(
         if report.kind != "unknown":
             draft.broken(f"{entry.name!r:.100} says that it is encrypted, and is not", entry.header)
         else:
-            draft.unread(f"{entry.name!r:.100} is encrypted; it was not looked into", entry.header)
+            draft.unread(f"{entry.name!r:.100} is encrypted", entry.header)
     elif data is not None and entry.listed and zlib.crc32(data) != entry.crc:
         said = "has another checksum than the directory says; some readers do not mind"
         draft.broken(f"{entry.name!r:.100} {said}", entry.header)
@@ -146,7 +146,7 @@ def look_at_compressed(scanner: Scanner, source: Source, draft: Draft, depth: in
     coding = "zlib" if old else coding_of(head) or ""
     draft.facts["coding"] = coding
     if coding == "zstd":
-        draft.unread("compressed with zstd; it was not looked into")
+        draft.unread("compressed with zstd")
         return
     if not scanner.may_look(depth):
         draft.broken("it has more archives inside archives than are looked into")

@@ -45,7 +45,7 @@ def _booster(scan: Scanner, source: Source, draft: Draft, depth: int) -> None:
 
 def _seven_zip(scan: Scanner, source: Source, draft: Draft, depth: int) -> None:
     del scan, source, depth
-    draft.unread("a 7z archive; it was not looked into")
+    draft.unread("a 7z archive")
 
 
 _LOOKS: Final[dict[str, Look]] = {

@@ -32,7 +32,7 @@ class Draft:
         self.takes: str | None = None
         self.facts: dict[str, Any] = {}
         self.members: list[Report] = []
-        self._allowance = allowance
+        self.allowance = allowance
         self._imports: dict[str, None] = {}
         self._tensors: list[Tensor] = []
         self._tensor_count = 0
@@ -82,8 +82,8 @@ class Draft:
     def tensor(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """Add a tensor; it is counted in any case, and named while the scan may name more."""
         self._tensor_count += 1
-        if len(self._tensors) < MOST_TENSORS and self._allowance.tensors > 0:
-            self._allowance.tensors -= 1
+        if len(self._tensors) < MOST_TENSORS and self.allowance.tensors > 0:
+            self.allowance.tensors -= 1
             self._tensors.append(Tensor(name=name[:_LONGEST], dtype=dtype[:_LONGEST], shape=shape))
 
     def count_tensors(self, report: Report) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -17,6 +18,7 @@ __all__ = ["look_at_folder"]
 
 _MOST_FILES: Final = 20_000
 _DEEPEST: Final = 32
+_MOST_MODELS: Final = 1_000
 _WEIGHTS: Final = frozenset(
     {"safetensors", "torch", "torch-legacy", "keras-h5", "hdf5", "onnx", "gguf", "pickle", "joblib"}
 )
@@ -126,6 +128,8 @@ def _conclude(draft: Draft) -> None:
             draft.kind, draft.framework = kind, told.framework
             draft.written_by, draft.facts = told.written_by, told.facts
             break
+    if draft.kind == "folder":
+        _gather_models(draft)
     _code_beside(draft)
     if draft.kind == "folder":
         return
@@ -134,6 +138,26 @@ def _conclude(draft: Draft) -> None:
     if draft.kind == "huggingface" and not any(m.kind in _WEIGHTS for m in draft.members):
         draft.note("no weights were found beside it")
     draft.take_as_data()
+
+
+def _gather_models(draft: Draft) -> None:
+    """Put the files of every model's folder below together, as a report on that folder."""
+    tops = {
+        name.rpartition("/")[0]
+        for name in (member.path for member in draft.members)
+        if name.rpartition("/")[2] in _TELLING
+    }
+    for top in sorted(tops - {""}, key=lambda top: (top.count("/"), top))[:_MOST_MODELS]:
+        below = [m for m in draft.members if m.path.startswith(f"{top}/")]
+        if not below:
+            continue  # it is part of a model already
+        model = Draft(top, "folder", sum(member.size for member in below), draft.allowance)
+        model.members = [replace(m, path=m.path[len(top) + 1 :]) for m in below]
+        _conclude(model)
+        if model.kind != "folder":
+            place, inside = draft.members.index(below[0]), {id(member) for member in below}
+            draft.members[place] = model.report()
+            draft.members = [member for member in draft.members if id(member) not in inside]
 
 
 def _code_beside(draft: Draft) -> None:

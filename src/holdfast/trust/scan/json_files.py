@@ -38,6 +38,8 @@ _WRITERS: Final = {
         ("model_type", "architectures", "torch_dtype", "dtype"),
     ),
 }  # fmt: skip
+# Keys of what boosters write for people to read.
+_BOOSTERS: Final = {"oblivious_trees": "CatBoost", "tree_info": "LightGBM"}
 # Keys by which transformers and PEFT are told to import code that lies beside a model.
 _CODE: Final = ("auto_map", "auto_mapping", "custom_pipelines", "trust_remote_code")
 
@@ -62,7 +64,7 @@ def look_at_json(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
     """Report on a document: what it would have a library import, read or call."""
     del depth
     if source.read(_MOST_BYTES, 1):
-        draft.unread(f"JSON of more than {_MOST_BYTES} bytes; it was not looked into")
+        draft.unread(f"JSON of more than {_MOST_BYTES} bytes")
         return
     try:
         document = read_json(source)
@@ -128,6 +130,9 @@ def _transformers(draft: Draft, document: Any) -> None:
             draft.written_by = told[:40] if isinstance(told, str) else None
             draft.facts = {key: str(document[key])[:200] for key in keys if key in document}
             break
+    for mark, framework in _BOOSTERS.items():
+        if isinstance(document.get(mark), list | dict):
+            draft.framework = framework
     for key in _CODE:
         if document.get(key):
             draft.unsafe(f"asks for code of its own ({key})")

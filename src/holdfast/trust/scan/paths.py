@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from holdfast.trust.report import KINDS, Finding, Report, Severity
+from holdfast.trust.report import KINDS, MISNAMED, Finding, Report, Severity
 from holdfast.trust.scan.contents import scanner
 from holdfast.trust.scan.folders import look_at_folder
 from holdfast.trust.scan.scanner import Scanner
@@ -59,6 +59,6 @@ def _file(scan: Scanner, path: Path, name: str) -> Report:
     promised = _PROMISED.get(path.suffix.lower())
     if promised is None or report.kind in promised:
         return report
-    what = f"its name ends in {path.suffix}, but it is: {KINDS[report.kind]}"
+    what = f"{MISNAMED} {path.suffix}, but it is: {KINDS[report.kind]}"
     note = Finding(severity=Severity.NOTE, what=what)
     return replace(report, findings=(*report.findings, note))

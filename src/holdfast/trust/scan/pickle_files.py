@@ -35,7 +35,7 @@ def look_at_pickle(scanner: Scanner, source: Source, draft: Draft, depth: int) -
         )
     end = found[-1].reading.end
     if len(found) == _MOST_IN_A_ROW and end is not None and end < source.size:
-        draft.unread("more follows than so many pickles in a row; it was not looked into", end)
+        draft.unread(f"what follows after {_MOST_IN_A_ROW} pickles in a row", end)
         draft.takes = None
     if not legacy and end is not None and end < source.size and depth >= 0:
         _rest(scanner, source.window(end), draft, end, depth)

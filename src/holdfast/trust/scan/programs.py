@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from holdfast.errors import Corrupt
@@ -17,6 +18,7 @@ from holdfast.trust.zips import escapes
 __all__ = ["look_at_graph", "look_at_keras_metadata", "look_at_onnx"]
 
 _SHOWN: Final = 30
+_NUMBERED: Final = re.compile(r"(?<![\w.])v?(\d+(?:\.\w+)+\S*)")
 
 
 def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
@@ -31,7 +33,7 @@ def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
         draft.unsafe(error.message)
         return
     if found.producer:
-        draft.framework, draft.written_by = found.producer, found.producer_version or None
+        draft.framework, draft.written_by = found.producer, _version(found.producer_version)
     draft.facts = {
         "ir_version": found.ir_version,
         "opsets": {domain or "ai.onnx": version for domain, version in found.opsets.items()},
@@ -51,6 +53,12 @@ def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
     draft.take_as_data()
     if found.unknown:
         draft.takes = None
+
+
+def _version(text: str) -> str | None:
+    """Return the version in what a producer says of its own, which may be a page."""
+    numbered = _NUMBERED.search(text)
+    return (numbered[1] if numbered else text.strip().partition("\n")[0])[:40] or None
 
 
 def look_at_graph(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:

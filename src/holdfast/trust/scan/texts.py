@@ -26,7 +26,7 @@ def look_at_unknown(scanner: Scanner, source: Source, draft: Draft, depth: int) 
         if "native" in words:
             draft.unsafe(f"it is {words}")
         elif "archive" in words:
-            draft.unread(f"{words}; it was not looked into")
+            draft.unread(words)
     elif draft.path.endswith(_TEMPLATE_NAMES) or head.lstrip().startswith(_TEMPLATE_BEGINS):
         text = source.read(0, 4 * LONGEST + 1).decode("utf-8", "replace")
         add_template(draft, text, draft.path.rpartition("/")[2], 0)
