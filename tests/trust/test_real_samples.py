@@ -1,4 +1,4 @@
-"""Files that libraries wrote which are not installed here, kept in ``samples`` (see ``make.py``)."""
+"""Files of libraries that are not installed here, kept in ``samples`` (see ``make.py``)."""
 
 from __future__ import annotations
 

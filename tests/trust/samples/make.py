@@ -2,8 +2,8 @@
 
 Run in environments that have them; the libraries are heavy, or conflict with others::
 
-    python make.py tensorflow   # tensorflow-cpu, keras, tf_keras
-    python make.py pickles      # scikit-learn, joblib, lz4, dill, cloudpickle, skops, catboost, gguf
+    python make.py tensorflow   # tensorflow-cpu, tf_keras
+    python make.py pickles      # catboost, cloudpickle, dill, gguf, joblib, lz4, scikit-learn, skops
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def tensorflow() -> None:
-    """SavedModels of a module, of one that reaches out, and what Keras of both generations keeps."""
+    """SavedModels of modules, some of which reach out, and what both generations of Keras keep."""
     import keras
     import tensorflow as tf
     import tf_keras
@@ -73,7 +73,7 @@ def tensorflow() -> None:
 
         @tf.function(input_signature=[numbers])
         def __call__(self, x):
-            self.inner(tf.constant("/tmp/canary"))  # noqa: S108 - never run
+            self.inner(tf.constant("/tmp/canary"))
             return x
 
     plain = Plain()
