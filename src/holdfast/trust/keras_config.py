@@ -15,7 +15,7 @@ from typing import Any, Final
 
 __all__ = ["KerasConfig", "judge"]
 
-_MOST_PARTS: Final = 2_000_000
+_MOST_PARTS: Final = 1_900_000
 _MOST_NAMES: Final = 2_000
 _SHOWN: Final = 60
 
@@ -24,9 +24,9 @@ _SHOWN: Final = 60
 _ROOTS: Final = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
 _PARTS: Final = frozenset(
     {
-        "activations", "applications", "callbacks", "constraints", "distribution", "dtype_policies",
-        "engine", "initializers", "layers", "losses", "metrics", "mixed_precision", "models", "ops",
-        "optimizers", "quantizers", "random", "regularizers",
+        "activations", "constraints", "distribution", "dtype_policies", "engine", "initializers",
+        "layers", "losses", "metrics", "mixed_precision", "models", "ops", "optimizers",
+        "quantizers", "random", "regularizers",
     }
 )  # fmt: skip
 # Functions are named one by one by Keras: only modules of pure functions.

@@ -3,7 +3,7 @@
 Run in environments that have them; the libraries are heavy, or conflict with others::
 
     python make.py tensorflow   # tensorflow-cpu, tf_keras
-    python make.py pickles      # catboost, cloudpickle, dill, gguf, joblib, lz4, scikit-learn, skops
+    python make.py pickles      # catboost, cloudpickle, dill, gguf, joblib, lz4, skops
 """
 
 from __future__ import annotations

@@ -51,8 +51,7 @@ def read_json(source: Source) -> Any:
         Corrupt: It is none.
     """
     data = source.read(0, _MOST_BYTES + 1)
-    parts = sum(map(data.count, (b",", b"[", b"{")))
-    if len(data) > _MOST_BYTES or parts > _MOST_PARTS:
+    if _is_too_much(data):
         raise Corrupt("it is more JSON than is read here")
     try:
         return json.loads(data)
@@ -60,11 +59,16 @@ def read_json(source: Source) -> Any:
         raise Corrupt(f"it is not JSON: {error!s:.80}") from error
 
 
+def _is_too_much(data: bytes) -> bool:
+    parts = sum(map(data.count, (b",", b"[", b"{")))
+    return len(data) > _MOST_BYTES or parts > _MOST_PARTS
+
+
 def look_at_json(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
     """Report on a document: what it would have a library import, read or call."""
     del depth
-    if source.read(_MOST_BYTES, 1):
-        draft.unread(f"JSON of more than {_MOST_BYTES} bytes")
+    if _is_too_much(source.read(0, _MOST_BYTES + 1)):
+        draft.unread("JSON that is too large to be judged")
         return
     try:
         document = read_json(source)

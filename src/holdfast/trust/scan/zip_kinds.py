@@ -31,7 +31,7 @@ _RAW: Final = re.compile(
     r"|version|byteorder|archive_format|archive_version|\.format_version|\.storage_alignment"
     r"|\.data/(?:serialization_id|version))"
 )
-_SETSTATE: Final = re.compile(r"^\s*def __setstate__\b", re.MULTILINE)
+_SETSTATE: Final = re.compile(r"^[ \t]*def __setstate__\b", re.MULTILINE)
 _FILE_OPERATORS: Final = re.compile(
     r"\b(?:torch|ops\.aten|ops\.prim)\.(?:save|load|from_file|_load_for_lite_interpreter)\b"
 )
