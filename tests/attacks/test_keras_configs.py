@@ -134,7 +134,12 @@ def test_a_configuration_alone_is_judged_wherever_it_lies():
     assert "holds Python code (Lambda)" in words(report)
 
 
+@pytest.mark.parametrize("document", [{"vocabulary": "words.txt"}, {"function": ["a", "b"]}])
+def test_other_documents_are_no_configurations(document):
+    assert look(json.dumps([document]).encode()).worst is None
+
+
 def test_more_than_can_be_judged_is_no_known_data():
-    for parts, severity in ((1_950_000, Severity.UNSAFE), (2_100_000, Severity.UNREAD)):
+    for parts in (1_950_000, 2_100_000):
         config = {"class_name": "Sequential", "config": [[]] * parts}
-        assert look(json.dumps(config).encode()).worst is severity
+        assert look(json.dumps(config).encode()).worst is Severity.UNREAD

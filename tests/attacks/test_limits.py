@@ -65,7 +65,7 @@ def circles():
         for n in range(50):
             group = h.create_group(f"g{n}")
             for m in range(50):
-                group[str(m)] = h[f"g{m}"] if f"g{m}" in h else h
+                group[str(m)] = h.get(f"g{m}", h)
     return file.getvalue()
 
 
@@ -88,7 +88,7 @@ BOMBS = {
     "zeros.bz2": lambda: bz2.compress(bytes(64 << 20)) * 10,
     "zeros.xz": lambda: lzma.compress(bytes(64 << 20)) * 10,
     "zeros.lz4": lambda: LZ4,
-    "dictionary.lzma": lambda: b"\x5d\0\0\xff\xff" + b"\xff" * 8 + bytes(100),
+    "dictionary.lzma": lambda: b"\x5d\0\0\0\x80" + b"\xff" * 8 + bytes(100),
     "archives.zip": lambda: nested(4, bytes(1 << 20)),
     "deep.json": lambda: b"[" * (3 << 20),
     "wide.json": lambda: b"[" + b"[]," * 1_900_000 + b"[]]",
@@ -118,13 +118,23 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
-def test_every_bomb_is_told_within_the_limits(part, tmp_path):
-    names = sorted(BOMBS)[part::3]
+# These take long enough to be left to the slow tests.
+HEAVY = {"calls.pkl", "fields.pb", "nodes.pb", "opcodes.pkl"}
+# What each must come to, where that is not of the reader's choice.
+WORST = {
+    "archives.zip": "broken", "calls.pkl": "unsafe", "counts.gguf": "broken", "deep.json": "unread",
+    "dictionary.lzma": "broken", "fields.pb": "broken", "laughs.pkl": None, "memo.pkl": "broken",
+    "members.zip": "broken", "opcodes.pkl": "unsafe", "shape.npy": "broken", "text.pkl": None,
+    "wide.json": "unread", "zeros.bz2": "broken", "zeros.gz": "broken", "zeros.lz4": "broken",
+    "zeros.xz": "broken",
+}  # fmt: skip
+
+
+def check(names, folder):
     for name in names:
-        (tmp_path / name).write_bytes(BOMBS[name]())
+        (folder / name).write_bytes(BOMBS[name]())
     done = subprocess.run(
-        [sys.executable, "-c", SCAN, str(tmp_path)],
+        [sys.executable, "-c", SCAN, str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -132,7 +142,19 @@ def test_every_bomb_is_told_within_the_limits(part, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
-    assert sorted(told) == names
-    for name, (_, seconds, words) in told.items():
+    assert sorted(told) == sorted(names)
+    for name, (worst, seconds, words) in told.items():
         assert "fault of Holdfast" not in words, name
         assert seconds < 120, name
+        assert worst == WORST.get(name, worst), (name, words)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_every_bomb_is_told_within_the_limits(part, tmp_path):
+    check(sorted(BOMBS.keys() - HEAVY)[part::2], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(HEAVY))
+def test_every_heavy_bomb_is_told_within_the_limits(name, tmp_path):
+    check([name], tmp_path)

@@ -307,12 +307,14 @@ def coding_of(head: bytes) -> str | None:
             return coding
     if head[:1] == b"\x78" and len(head) > 2 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib" if _unpacks(head, "zlib") else None
-    return "xz" if head[:3] == b"\x5d\x00\x00" and _unpacks(head, "xz") else None
+    return "xz" if head[:2] == b"\x5d\x00" and _unpacks(head, "xz") else None
 
 
 def _unpacks(head: bytes, coding: str) -> bool:
     try:
         return bool(_UNPACKERS[coding]().decompress(head, 16))
+    except lzma.LZMAError as error:
+        return "limit" in str(error)  # it wants more memory than it is given
     except _FAULTS:
         return False
 

@@ -88,6 +88,7 @@ def _member(
         with archive.open(entry, scanner.allowance) as content:
             report = scanner.look(content, entry.name, depth + 1)
             data = content.read(0, _CHECKED) if entry.size <= _CHECKED else None
+            whole = content.fault is None
     except Corrupt as error:
         return _without_look(scanner, entry, Severity.BROKEN, error.message)
     if entry.is_encrypted:
@@ -95,7 +96,7 @@ def _member(
             draft.broken(f"{entry.name!r:.100} says that it is encrypted, and is not", entry.header)
         else:
             draft.unread(f"{entry.name!r:.100} is encrypted", entry.header)
-    elif data is not None and entry.listed and zlib.crc32(data) != entry.crc:
+    elif data is not None and whole and entry.listed and zlib.crc32(data) != entry.crc:
         said = "has another checksum than the directory says; some readers do not mind"
         draft.broken(f"{entry.name!r:.100} {said}", entry.header)
     return report

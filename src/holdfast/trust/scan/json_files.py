@@ -24,6 +24,7 @@ __all__ = ["add_config", "look_at_json", "read_json"]
 _MOST_BYTES: Final = 64 << 20
 # Python makes some 100 bytes of each part of a document.
 _MOST_PARTS: Final = 4_000_000
+_TOO_DEEP: Final = "it is deeper than JSON is read here"
 _SHOWN: Final = 20
 # Types of the parts of sentence-transformers pipelines that come with the package.
 _OWN_MODULE: Final = re.compile(r"sentence_transformers\.[A-Za-z_.]+")
@@ -55,7 +56,9 @@ def read_json(source: Source) -> Any:
         raise Corrupt("it is more JSON than is read here")
     try:
         return json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise Corrupt(_TOO_DEEP) from error
+    except ValueError as error:
         raise Corrupt(f"it is not JSON: {error!s:.80}") from error
 
 
@@ -74,7 +77,10 @@ def look_at_json(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
         document = read_json(source)
     except Corrupt as error:
         draft.kind = "unknown"
-        draft.note(f"it begins as JSON, but {error.message}")
+        if error.message == _TOO_DEEP:
+            draft.unread("JSON that is too deep to be read")
+        else:
+            draft.note(f"it begins as JSON, but {error.message}")
         return
     if isinstance(document, dict) and "__loader__" in document:
         _skops(scanner, draft, document)
@@ -104,8 +110,9 @@ def _keras(draft: Draft, document: Any) -> None:
     if isinstance(document, dict) and isinstance(document.get("keras_version"), str):
         draft.framework, draft.written_by = "Keras", document["keras_version"][:40]
     found = keras_config.judge(document)
-    if found.classes or found.code or found.custom:
+    if found.classes or found.code or found.custom or not found.whole:
         add_config(draft, found)
+    if found.classes or found.custom:
         draft.framework = "Keras"
 
 
@@ -113,6 +120,8 @@ def add_config(draft: Draft, found: keras_config.KerasConfig) -> None:
     """Add to a report what a Keras configuration names."""
     classes = list(found.classes)
     draft.imports(classes)
+    if not found.whole:
+        draft.unread("more parts of a configuration than are judged")
     if classes:
         draft.facts.setdefault("class", classes[0])
     for what in found.code:
