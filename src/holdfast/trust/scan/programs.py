@@ -44,7 +44,8 @@ def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
     for tensor in found.tensors:
         draft.tensor(tensor.name, tensor.dtype, tensor.shape)
     for operator in found.reaching:
-        draft.unsafe(f"the operator {operator:.100} reaches out of the graph")
+        said = f"the operator {operator:.100} reaches out of the graph"
+        draft.unsafe(said, found.places[operator])
     for what in found.unknown:
         draft.note(f"not known: {what:.200}")
     places = dict.fromkeys(external.location for external in found.externals)
