@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import tarfile
@@ -16,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 
 import holdfast
 from holdfast.errors import HoldfastError, UsageError
+from holdfast.trust.scan.contents import scanner
+from holdfast.trust.source import Data
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -227,3 +230,34 @@ def test_the_command_tells_by_its_exit_status(name, code, tmp_path, capsys):
         assert ("Nothing was run" in told.err) == (code == 6)
         if more == ["--json"]:
             assert json.loads(told.out)["reports"][0]["kind"] == SAMPLES[name][1]
+
+
+def test_models_in_a_folder_of_models_are_one_entry_each(tmp_path):
+    config = {"model_type": "bert", "transformers_version": "4.50.0"}
+    for name in ("one", "two/inner"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
+        (folder / "model.safetensors").write_bytes(safetensors())
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text(json.dumps(config), "utf-8")
+    (tmp_path / "two/inner/modeling.py").write_text("import os", "utf-8")
+    (tmp_path / "a.npz").write_bytes(npz())
+    report = holdfast.scan(tmp_path)
+    assert report.kind == "folder"
+    assert [(m.path, m.kind) for m in report.members] == [
+        ("a.npz", "npz"), ("one", "huggingface"), ("two/inner", "huggingface"),
+    ]  # fmt: skip
+    assert [m.takes for m in report.members] == ["data", "data", None]
+    assert [(place, f.what) for place, f in report.all_findings() if f.severity == "unsafe"] == [
+        (f"{tmp_path}/two/inner", "modeling.py is code beside the model")
+    ]
+    assert report.members[1].tensor_count == 1
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 16, 1 << 20, 3 << 20])
+def test_lzma_of_any_dictionary_is_a_compressed_pickle(size):
+    how = [{"id": lzma.FILTER_LZMA1, "dict_size": size}]
+    packed = lzma.compress(EVIL, format=lzma.FORMAT_ALONE, filters=how)
+    report = scanner(frozenset()).look(Data(packed), "file")
+    assert (report.kind, report.unsafe) == ("pickle", True)
