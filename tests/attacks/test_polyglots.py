@@ -61,6 +61,10 @@ CHECKPOINT = [("m/data.pkl", pickle.dumps({})), ("m/version", "3")]
         [CODE],
         [("deep/config.json", LAMBDA)],
         [("config.json", LAMBDA.encode("utf-16")), ABOUT],
+        [
+            ("config.json", LAMBDA.replace("{", '{"__loader__": "JsonNode", "protocol": 2,', 1)),
+            ABOUT,
+        ],
         [("config.json", " " * 5_000 + LAMBDA), ABOUT],
         [("config.json", json.dumps({"a": [{"b": json.loads(LAMBDA)}]})), ABOUT],
     ],

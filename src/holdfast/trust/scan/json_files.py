@@ -82,11 +82,10 @@ def look_at_json(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
         else:
             draft.note(f"it begins as JSON, but {error.message}")
         return
-    if isinstance(document, dict) and "__loader__" in document:
-        _skops(scanner, draft, document)
-        return
     _keras(draft, document)
     _transformers(draft, document)
+    if isinstance(document, dict) and "__loader__" in document:
+        _skops(scanner, draft, document)
 
 
 def _skops(scanner: Scanner, draft: Draft, schema: dict[str, Any]) -> None:
@@ -94,7 +93,7 @@ def _skops(scanner: Scanner, draft: Draft, schema: dict[str, Any]) -> None:
     draft.framework, draft.written_by = "skops", found.version
     if found.sklearn is not None:
         draft.framework, draft.written_by = "scikit-learn", found.sklearn[:40]
-    draft.facts = {"skops": found.version, "protocol": found.protocol}
+    draft.facts |= {"skops": found.version, "protocol": found.protocol}
     draft.imports(found.types)
     for name in found.unknown:
         draft.unsafe(f"would build {name}")
