@@ -17,6 +17,8 @@ from holdfast.trust.scan import scan_path
 
 __all__ = ["known_names", "scan"]
 
+# What ``convert`` takes as data although no class of the registry has the name.
+_TAKEN: Final = ("argparse:Namespace", "torch._utils:_rebuild_tensor_v3")
 # Functions that estimators keep beside their data, and that taking them over makes anew.
 _LEFT_ASIDE: Final = (
     "scipy._lib.array_api_compat.numpy._aliases:asarray",
@@ -55,7 +57,8 @@ class _Known(Container[str]):
     def __init__(self) -> None:
         functions = (f"{module}:{name}" for module, name in FUNCTIONS.values())
         classes = frameworks.registry().by_class
-        self._names = frozenset((*classes, *functions, *CLASSES, *PYTHON, *SKLEARN, *_LEFT_ASIDE))
+        taken = (*CLASSES, *PYTHON, *SKLEARN, *_TAKEN, *_LEFT_ASIDE)
+        self._names = frozenset((*classes, *functions, *taken))
 
     def __contains__(self, key: object) -> bool:
         return key in self._names or (isinstance(key, str) and function_name(key) is not None)
