@@ -13,7 +13,12 @@ import zipfile
 import joblib
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.cluster import BisectingKMeans
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import GammaRegressor, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import SplineTransformer
 
 import holdfast
 from holdfast.errors import HoldfastError, UsageError
@@ -261,3 +266,28 @@ def test_lzma_of_any_dictionary_is_a_compressed_pickle(size):
     packed = lzma.compress(EVIL, format=lzma.FORMAT_ALONE, filters=how)
     report = scanner(frozenset()).look(Data(packed), "file")
     assert (report.kind, report.unsafe) == ("pickle", True)
+
+
+@pytest.mark.parametrize("protocol", [0, 5])
+@pytest.mark.parametrize(
+    "make",
+    [
+        KNeighborsClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier,
+        GammaRegressor, BisectingKMeans, SplineTransformer, lambda: SelectKBest(k=2),
+    ],
+)  # fmt: skip
+def test_what_convert_reads_as_data_is_data_to_a_scan(make, protocol, tmp_path):
+    fitted = make().fit(np.abs(X), (X[:, 0] > 0) + 1)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(fitted, protocol))
+    report = holdfast.scan(tmp_path / "m.pkl")
+    assert (report.takes, report.worst) == ("data", None)
+
+
+def test_functions_beside_the_tables_of_convert_are_none_of_data(tmp_path):
+    for name in (
+        "sklearn.metrics._dist_metrics:PyFuncDistance64", "sklearn.utils:eval",
+        "sklearn.neighbors._kd_tree:system", "numpy:load", "numpy.f2py:compile",
+    ):  # fmt: skip
+        module, _, attribute = name.partition(":")
+        (tmp_path / "m.pkl").write_bytes(f"c{module}\n{attribute}\n.".encode())
+        assert holdfast.scan(tmp_path / "m.pkl").unsafe
