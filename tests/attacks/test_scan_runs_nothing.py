@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import h5py
 import joblib
@@ -23,9 +24,11 @@ from onnx import TensorProto, helper
 
 SCAN = """
 import json, sys
+from collections import Counter
 from pathlib import Path
 from holdfast.api.scanning import scan
 bytes(1).decode("cp437")
+Counter("a").most_common(1)  # Python imports some of its own when they are first needed
 known = scan(Path(sys.argv[2]))  # everything that a scan needs is imported by now
 seen = []
 WATCHED = (
@@ -91,6 +94,9 @@ def onnx():
     return helper.make_model(graph).SerializeToString()
 
 
+SAMPLES = Path(__file__).parents[1] / "trust/samples"
+
+
 def hostile(trap):
     evil = pickle.dumps(Runs(os.system, f"touch {trap}"))
     gguf = b"GGUF" + b"\3\0\0\0" + bytes(8) + b"\1" + bytes(7)
@@ -125,6 +131,22 @@ def hostile(trap):
         "m.onnx": onnx(),
         "m.gguf": gguf,
         "library.so": b"\x7fELF" + bytes(100),
+        "tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": "x.Y"}, "chat_template": "{% x"}',
+        "chat.jinja": template,
+        "model.json": json.dumps(lambda_).encode(),
+        **{
+            name: (SAMPLES / name).read_bytes()
+            for name in (
+                "cloudpickle_function.pkl",
+                "dill_function.pkl",
+                "evil.lz4",
+                "lambda.keras",
+                "lambda_keras_metadata.pb",
+                "objects.npy",
+                "reaching.pb",
+                "saving.pb",
+            )
+        },
     }
 
 

@@ -92,7 +92,7 @@ def test_nodes_that_are_not_what_they_say_are_unsafe(inner, place):
 def test_types_are_named():
     report = look(whole(node("FunctionNode", "os.system")))
     assert report.imports == ("builtins.list", "os.system")
-    assert [f.what for f in report.findings] == ["would build os.system"]
+    assert [f.what for _, f in report.all_findings()] == ["would build os.system"]
 
 
 @pytest.mark.parametrize("protocol", [None, "2", -1, 3, 2.5, [2], 10**30])
@@ -103,7 +103,7 @@ def test_protocols_that_there_are_not_are_told(protocol):
 @pytest.mark.parametrize("protocol", [0, 1])
 def test_a_request_for_older_readers_is_told(protocol):
     report = look(whole(PLAIN[0], protocol))
-    assert any("older protocol" in finding.what for finding in report.findings)
+    assert any("older protocol" in finding.what for _, finding in report.all_findings())
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,32 @@ def test_a_node_that_is_known_by_another_name_only_is_unknown():
     assert list(judge(whole(node("ObjectNode", "mine.Thing")), frozenset()).unknown) == [
         "mine.Thing"
     ]
+
+
+def generator(name):
+    told = node("JsonNode", "builtins.str", content=json.dumps(name), is_str=True)
+    inner = node("DictNode", "builtins.dict", content={"bit_generator": told})
+    content = {"bit_generator": inner, "seed_seq": node("DictNode", "builtins.dict", content={})}
+    return node("RandomGeneratorNode", "numpy.random._generator.Generator", content=content)
+
+
+@pytest.mark.parametrize(("name", "unsafe"), [("PCG64", False), ("seed", True), (["x"], True)])
+def test_a_bit_generator_is_one_of_numpys(name, unsafe):
+    report = look(whole(generator(name)))
+    assert report.unsafe == unsafe
+    assert unsafe == ("as a bit generator" in report.verdict)
+
+
+def test_a_function_of_the_oldest_protocol_is_the_one_in_its_content():
+    content = {"module_path": "os", "function": "system"}
+    report = look(whole(node("FunctionNode", "numpy.log1p", content=content), protocol=0))
+    assert "os.system" in report.imports
+    assert report.verdict == "UNSAFE: would build os.system"
+
+
+def test_a_type_behind_very_many_is_judged():
+    names = [node("TypeNode", f"numpy.x{n}") for n in range(2_500)]
+    harmless = node("ListNode", "builtins.list", content=[node("TypeNode", "builtins.int")] * 5_000)
+    for before in (harmless, node("ListNode", "builtins.list", content=names)):
+        pair = node("TupleNode", "builtins.tuple", content=[before, LIES[10]])
+        assert judge(whole(pair), known_names()).lies

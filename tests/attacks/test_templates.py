@@ -98,7 +98,7 @@ def test_a_model_without_code_is_taken_over_as_data(folder):
     assert (report.kind, report.takes, report.writer) == (
         "huggingface", "data", "transformers 4.50.0",
     )  # fmt: skip
-    assert any("was not rendered" in finding.what for finding in report.findings)
+    assert any("was not rendered" in finding.what for _, finding in report.all_findings())
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,36 @@ def test_python_describes_a_file_as_the_command_does(tmp_path):
     assert report.verdict == f"UNSAFE: would call posix.system (byte {PLACE})"
     assert "posix.system" in str(report)
     assert str(report).startswith(f"{tmp_path / 'e.pkl'}  pickle, {len(EVIL)} bytes")
+
+
+def test_a_folder_is_summed_up_and_the_next_step_is_its_worst_file(scan):
+    files = {
+        "m_IN_evil_DOT_pkl": EVIL,
+        "m_IN_a_DOT_npz": npz(w=np.ones(2)),
+        "m_IN_b_DOT_7z": b"7z\xbc\xaf\x27\x1c" + bytes(40),
+        "m_IN_cut_DOT_npz": npz(w=np.ones(2))[:-30],
+        "m_IN_named_DOT_h5": npz(w=np.ones(2)),
+        "m_IN_notes_DOT_md": b"# words\n",
+    }
+    status, out, err = scan("m", **files)
+    assert status == 6
+    first, second, *table = out.splitlines()
+    assert first.startswith("m  folder, 6 entries, ")
+    assert second.split(maxsplit=1) == [
+        "verdict",
+        "1 unsafe, 1 damaged, 1 not looked into, 2 can be taken over as data, 1 not taken over",
+    ]
+    rows = {line.split()[0]: line for line in table}
+    assert rows["named.h5"].endswith("can be taken over as data; named .h5")
+    assert rows["notes.md"].split()[1] == "-"
+    assert err.splitlines()[-1] == "Try: hold scan m/evil.pkl"
+
+
+def test_a_narrow_terminal_gets_the_verdicts_first_and_in_colour(scan, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr("holdfast.cli.scan_pages.sys.stdout.isatty", lambda: True)
+    files = {"m_IN_evil_DOT_pkl": EVIL, "m_IN_a_DOT_npz": npz(w=np.ones(2))}
+    _, out, _ = scan("m", **files)
+    assert "\x1b[31mevil.pkl  UNSAFE: would call posix.system" in out
+    assert "WRITTEN BY" not in out
+    assert all(len(line) <= 70 + len("\x1b[31m\x1b[0m") for line in out.splitlines())

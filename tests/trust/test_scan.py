@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import tarfile
@@ -12,10 +13,17 @@ import zipfile
 import joblib
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.cluster import BisectingKMeans
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import GammaRegressor, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import SplineTransformer
 
 import holdfast
 from holdfast.errors import HoldfastError, UsageError
+from holdfast.trust.scan.contents import scanner
+from holdfast.trust.source import Data
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -199,7 +207,10 @@ def test_a_folder_with_code_of_its_own_is_named(tmp_path):
     (tmp_path / "modeling.py").write_text("import os", "utf-8")
     report = holdfast.scan(tmp_path)
     assert report.kind == "huggingface"
-    assert len([f for f in report.findings if f.severity == "unsafe"]) == 2
+    assert [f.what for _, f in report.all_findings() if f.severity == "unsafe"] == [
+        "modeling.py is code beside the model",
+        "asks for code of its own (auto_map)",
+    ]
 
 
 def test_a_path_that_is_none_is_refused(tmp_path):
@@ -224,3 +235,59 @@ def test_the_command_tells_by_its_exit_status(name, code, tmp_path, capsys):
         assert ("Nothing was run" in told.err) == (code == 6)
         if more == ["--json"]:
             assert json.loads(told.out)["reports"][0]["kind"] == SAMPLES[name][1]
+
+
+def test_models_in_a_folder_of_models_are_one_entry_each(tmp_path):
+    config = {"model_type": "bert", "transformers_version": "4.50.0"}
+    for name in ("one", "two/inner"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
+        (folder / "model.safetensors").write_bytes(safetensors())
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text(json.dumps(config), "utf-8")
+    (tmp_path / "two/inner/modeling.py").write_text("import os", "utf-8")
+    (tmp_path / "a.npz").write_bytes(npz())
+    report = holdfast.scan(tmp_path)
+    assert report.kind == "folder"
+    assert [(m.path, m.kind) for m in report.members] == [
+        ("a.npz", "npz"), ("one", "huggingface"), ("two/inner", "huggingface"),
+    ]  # fmt: skip
+    assert [m.takes for m in report.members] == ["data", "data", None]
+    assert [(place, f.what) for place, f in report.all_findings() if f.severity == "unsafe"] == [
+        (f"{tmp_path}/two/inner", "modeling.py is code beside the model")
+    ]
+    assert report.members[1].tensor_count == 1
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 16, 1 << 20, 3 << 20])
+def test_lzma_of_any_dictionary_is_a_compressed_pickle(size):
+    how = [{"id": lzma.FILTER_LZMA1, "dict_size": size}]
+    packed = lzma.compress(EVIL, format=lzma.FORMAT_ALONE, filters=how)
+    report = scanner(frozenset()).look(Data(packed), "file")
+    assert (report.kind, report.unsafe) == ("pickle", True)
+
+
+@pytest.mark.parametrize("protocol", [0, 5])
+@pytest.mark.parametrize(
+    "make",
+    [
+        KNeighborsClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier,
+        GammaRegressor, BisectingKMeans, SplineTransformer, lambda: SelectKBest(k=2),
+    ],
+)  # fmt: skip
+def test_what_convert_reads_as_data_is_data_to_a_scan(make, protocol, tmp_path):
+    fitted = make().fit(np.abs(X), (X[:, 0] > 0) + 1)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(fitted, protocol))
+    report = holdfast.scan(tmp_path / "m.pkl")
+    assert (report.takes, report.worst) == ("data", None)
+
+
+def test_functions_beside_the_tables_of_convert_are_none_of_data(tmp_path):
+    for name in (
+        "sklearn.metrics._dist_metrics:PyFuncDistance64", "sklearn.utils:eval",
+        "sklearn.neighbors._kd_tree:system", "numpy:load", "numpy.f2py:compile",
+    ):  # fmt: skip
+        module, _, attribute = name.partition(":")
+        (tmp_path / "m.pkl").write_bytes(f"c{module}\n{attribute}\n.".encode())
+        assert holdfast.scan(tmp_path / "m.pkl").unsafe

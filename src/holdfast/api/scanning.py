@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Final
 
 from holdfast import frameworks
 from holdfast.codec.function_table import FUNCTIONS
+from holdfast.rescue.function_names import CLASSES, function_name
+from holdfast.rescue.recipes import RECIPES as PYTHON
+from holdfast.rescue.sklearn_recipes import RECIPES as SKLEARN
 from holdfast.trust.report import Report
 from holdfast.trust.scan import scan_path
 
@@ -16,6 +19,12 @@ __all__ = ["known_names", "scan"]
 
 # What ``convert`` takes as data although no class of the registry has the name.
 _TAKEN: Final = ("argparse:Namespace", "torch._utils:_rebuild_tensor_v3")
+# Functions that estimators keep beside their data, and that taking them over makes anew.
+_LEFT_ASIDE: Final = (
+    "scipy._lib.array_api_compat.numpy._aliases:asarray",
+    "sklearn.cluster._kmeans:_kmeans_single_elkan",
+    "sklearn.cluster._kmeans:_kmeans_single_lloyd",
+)
 
 
 def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | None = None) -> Report:
@@ -37,7 +46,19 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
     return scan_path(Path(path), known_names(), progress)
 
 
-def known_names() -> frozenset[str]:
-    """Return the classes and functions that Holdfast keeps as data, ``module:qualname``."""
-    functions = (f"{module}:{name}" for module, name in FUNCTIONS.values())
-    return frozenset((*frameworks.registry().by_class, *functions, *_TAKEN))
+def known_names() -> Container[str]:
+    """Return what pickles may name and is data, ``module:qualname``."""
+    return _Known()
+
+
+class _Known(Container[str]):
+    """The classes and functions that Holdfast keeps, or takes over from pickles, as data."""
+
+    def __init__(self) -> None:
+        functions = (f"{module}:{name}" for module, name in FUNCTIONS.values())
+        classes = frameworks.registry().by_class
+        taken = (*CLASSES, *PYTHON, *SKLEARN, *_TAKEN, *_LEFT_ASIDE)
+        self._names = frozenset((*classes, *functions, *taken))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names or (isinstance(key, str) and function_name(key) is not None)

@@ -7,19 +7,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from holdfast.cli.output import Out, clean, human_bytes, out_options, table
-from holdfast.errors import HoldfastError, UnsafeContent, UsageError
+from holdfast.cli.output import Out, clean, out_options
+from holdfast.cli.scan_pages import page
+from holdfast.errors import HoldfastError, PartlyDone, UnsafeContent, UsageError
 from holdfast.trust.report import KINDS, Finding, Report, Severity
 
 __all__ = ["scan"]
-
-_SHOWN: Final = 12
-_ROWS: Final = 500
-_TABLES: Final = frozenset({"folder", "huggingface", "peft", "savedmodel", "tar", "zip"})
 
 
 @click.command()
@@ -32,7 +29,8 @@ def scan(paths: tuple[Path, ...], out: Out) -> None:
 
     What it is is decided by its content. Exit status 6 when opening one as its writer meant would
     run something that is not known to be data or reach out of the file, 2 when one cannot be
-    read, 1 when one is damaged, else 0. That nothing was found does not make a file safe.
+    read, 1 when one is damaged, 3 when a part was not looked into, else 0. That nothing was found
+    does not make a file safe.
     """
     from holdfast.api.scanning import scan as look
 
@@ -46,7 +44,7 @@ def scan(paths: tuple[Path, ...], out: Out) -> None:
             if len(paths) == 1:
                 raise
             unreadable.append(error)
-    lines = [line for report in reports for line in _page(report)]
+    lines = [line for report in reports for line in page(report)]
     document = {
         "reports": [_document(report) for report in reports],
         "unreadable": [error.message for error in unreadable],
@@ -58,62 +56,52 @@ def scan(paths: tuple[Path, ...], out: Out) -> None:
         raise _refusal(flagged, alone=len(paths) == 1)
     if unreadable:
         raise unreadable[0]
-    for report in reports:
-        place, finding = _first(report, Severity.BROKEN)
-        if finding is not None:
-            raise HoldfastError(f"{place} is damaged: {finding}", hint=f"ls -l {report.path}")
+    _raise_for_defects(reports)
     for report in reports:
         if report.takes == "data":
             out.talk(f"Try: hold convert {report.path} --name NAME")
+
+
+def _raise_for_defects(reports: Sequence[Report]) -> None:
+    """Raise for the first file that is damaged, else for the first that was not read as a whole."""
+    for report in reports:
+        place, finding = _first(report, Severity.BROKEN)
+        if finding is not None:
+            raise HoldfastError(
+                f"{place} is damaged: {finding}", hint=f"hold scan {report.path} --json"
+            )
+    for report in reports:
+        place, finding = _first(report, Severity.UNREAD)
+        if finding is not None:
+            raise PartlyDone(f"{place}: {finding}", hint=f"hold scan {report.path} --json")
 
 
 def _refusal(flagged: Sequence[Report], *, alone: bool) -> UnsafeContent:
     """Return the error that names the first unsafe thing, as the last word on stderr."""
     first = flagged[0]
     place, finding = _first(first, Severity.UNSAFE)
-    inside = place.removeprefix(first.path).removeprefix("!")
+    inside = first.inside(place)
     where = ": ".join(filter(None, ("" if alone else first.path, inside)))
     told = ", ".join(filter(None, (where, KINDS[first.kind] if not inside else "", str(finding))))
     more = f" {len(flagged) - 1} files more are unsafe." if len(flagged) > 1 else ""
     return UnsafeContent(
         f"UNSAFE  {told}. Nothing was run.{more}",
-        hint=f"hold scan {first.path} --json",
+        hint=f"hold scan {_unsafe_part(first)}",
         ref=first.path,
     )
+
+
+def _unsafe_part(report: Report) -> str:
+    """Return what to scan next: the first unsafe file of a folder, or all that a file tells."""
+    if report.kind == "folder":
+        return next((f"{report.path}/{m.path}" for m in report.members if m.unsafe), report.path)
+    return f"{report.path} --json"
 
 
 def _first(report: Report, severity: Severity) -> tuple[str, Finding | None]:
     """Return the first finding of a severity, and where it is."""
     found = (pair for pair in report.all_findings() if pair[1].severity is severity)
     return next(found, (report.path, None))
-
-
-def _page(report: Report) -> Iterator[str]:
-    yield clean(f"{report.path}  {KINDS[report.kind]}, {human_bytes(report.size)}")
-    tabled = report.kind in _TABLES and report.members
-    for title, text in report.facts_lines():
-        if not tabled or title not in ("tensors", "", "names"):
-            yield clean(f"  {title:<12} {text}")
-    yield from _findings(report, inside=not tabled)
-    if tabled:
-        rows = [_row(member) for member in report.members[:_ROWS]]
-        yield from table(["FILE", "KIND", "WRITTEN BY", "SIZE", "VERDICT"], rows)
-        if len(report.members) > _ROWS:
-            yield f"and {len(report.members) - _ROWS} more; --json has them all"
-
-
-def _row(report: Report) -> list[str]:
-    size = human_bytes(report.size)
-    return [report.path[-60:], KINDS[report.kind], report.writer[:30], size, report.verdict[:80]]
-
-
-def _findings(report: Report, *, inside: bool) -> Iterator[str]:
-    found = [(place, f) for place, f in report.all_findings() if inside or place == report.path]
-    for place, finding in found[:_SHOWN]:
-        where = "" if place == report.path else f"{place.removeprefix(report.path + '!')}: "
-        yield clean(f"  {finding.severity.value:<12} {where}{finding}")
-    if len(found) > _SHOWN:
-        yield f"  and {len(found) - _SHOWN} findings more; --json has them all"
 
 
 def _document(report: Report) -> dict[str, Any]:

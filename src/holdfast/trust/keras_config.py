@@ -15,7 +15,7 @@ from typing import Any, Final
 
 __all__ = ["KerasConfig", "judge"]
 
-_MOST_PARTS: Final = 2_000_000
+_MOST_PARTS: Final = 1_900_000
 _MOST_NAMES: Final = 2_000
 _SHOWN: Final = 60
 
@@ -24,9 +24,9 @@ _SHOWN: Final = 60
 _ROOTS: Final = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
 _PARTS: Final = frozenset(
     {
-        "activations", "applications", "callbacks", "constraints", "distribution", "dtype_policies",
-        "engine", "initializers", "layers", "losses", "metrics", "mixed_precision", "models", "ops",
-        "optimizers", "quantizers", "random", "regularizers",
+        "activations", "constraints", "distribution", "dtype_policies", "engine", "initializers",
+        "layers", "losses", "metrics", "mixed_precision", "models", "ops", "optimizers",
+        "quantizers", "random", "regularizers",
     }
 )  # fmt: skip
 # Functions are named one by one by Keras: only modules of pure functions.
@@ -66,11 +66,13 @@ class KerasConfig:
         classes: Classes, ``module.name``, each once; the first is the model's.
         code: What would run code or reach out of the file, in words.
         custom: Classes that the program must register before Keras can build the model.
+        whole: Whether all of it was judged.
     """
 
     classes: dict[str, None] = field(default_factory=dict)
     code: dict[str, None] = field(default_factory=dict)
     custom: dict[str, None] = field(default_factory=dict)
+    whole: bool = True
 
     def tell(self, what: str) -> None:
         """Note something that would run code or reach out of the file."""
@@ -81,17 +83,18 @@ class KerasConfig:
 def judge(config: Any) -> KerasConfig:
     """List what a configuration, as read from its JSON, would have Keras build."""
     found = KerasConfig()
-    for part in _objects(config):
+    for part in _objects(config, found):
         name = part.get("class_name")
         if isinstance(name, str):
             _class(found, part, name)
+            own = part.get("config")
+            _values(found, own if isinstance(own, dict) else part)
         elif isinstance(name, list | dict):
             found.tell("names a class by something that is no text")
-        _values(found, part)
     return found
 
 
-def _objects(config: Any) -> Iterator[dict[str, Any]]:
+def _objects(config: Any, found: KerasConfig) -> Iterator[dict[str, Any]]:
     """Yield every object of a configuration, outer ones first; it is bounded and not recursive."""
     todo = [config]
     for _ in range(_MOST_PARTS):
@@ -103,7 +106,7 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
             todo.extend(v for v in reversed(item.values()) if isinstance(v, dict | list))
         elif isinstance(item, list):
             todo.extend(v for v in reversed(item) if isinstance(v, dict | list))
-    yield {"class_name": ["more than can be judged"]}
+    found.whole = False
 
 
 def _class(found: KerasConfig, part: dict[str, Any], name: str) -> None:

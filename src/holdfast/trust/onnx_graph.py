@@ -112,6 +112,7 @@ class Described:
         inputs: Inputs of the graph that have no value in it.
         outputs: Outputs of the graph.
         operators: How often each operator is used, ``name`` or ``domain::name``.
+        places: Byte of one node of each operator.
         functions: Functions the model defines, ``domain::name``.
         tensors: Tensors, at most ``MOST_TENSORS`` of them.
         tensor_count: How many there are in all.
@@ -130,6 +131,7 @@ class Described:
     inputs: tuple[Value, ...] = ()
     outputs: tuple[Value, ...] = ()
     operators: Counter[str] = field(default_factory=Counter)
+    places: dict[str, int] = field(default_factory=dict)
     functions: tuple[str, ...] = ()
     tensors: list[Tensor] = field(default_factory=list)
     tensor_count: int = 0
@@ -246,6 +248,7 @@ class _Walk:
         if not operator[1]:
             raise Corrupt(f"A node names no operator (byte {node.position:,}).")
         self.operators[operator] += 1
+        self.found.places.setdefault(_named(operator), node.position)
         attributes = node.all(5)
         if operator == ("", "StringNormalizer"):
             texts = [part.table() for part in attributes]

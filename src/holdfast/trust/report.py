@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["KINDS", "MOST_TENSORS", "Finding", "Report", "Severity", "Tensor"]
+__all__ = ["KINDS", "MISNAMED", "MOST_TENSORS", "Finding", "Report", "Severity", "Tensor"]
 
 # How many tensors a report names.
 MOST_TENSORS: Final = 10_000
+# How the finding begins that a file is not what its name promises.
+MISNAMED: Final = "its name ends in"
 # How many of a kind a page shows.
 _SHOWN: Final = 12
 
@@ -26,8 +28,10 @@ KINDS: Final[dict[str, str]] = {
     "hdf5": "HDF5",
     "huggingface": "Hugging Face model folder",
     "joblib": "joblib file",
+    "json": "JSON",
     "keras": "Keras archive (.keras)",
     "keras-h5": "Keras model or weights in HDF5",
+    "keras-metadata": "what Keras 2 says of a SavedModel",
     "lightgbm": "LightGBM model (text)",
     "npy": "NumPy array",
     "npz": "NumPy archive",
@@ -38,6 +42,7 @@ KINDS: Final[dict[str, str]] = {
     "savedmodel": "TensorFlow SavedModel",
     "skops": "skops file",
     "tar": "tar archive",
+    "tf-checkpoint": "TensorFlow checkpoint (index)",
     "torch": "PyTorch checkpoint (zip)",
     "torch-legacy": "PyTorch checkpoint (before 1.6)",
     "torch-program": "torch.export program",
@@ -48,6 +53,9 @@ KINDS: Final[dict[str, str]] = {
     "xgboost-ubj": "XGBoost model (UBJSON)",
     "zip": "zip archive",
 }
+
+
+_FOLDERS: Final = frozenset({"folder", "huggingface", "peft", "savedmodel"})
 
 
 def _in_words(value: Any) -> str:
@@ -64,8 +72,17 @@ class Severity(StrEnum):
     reach out of it: write elsewhere when unpacked, read another file."""
     BROKEN = "broken"
     """The file is damaged, lies about itself or is beyond a limit."""
+    UNREAD = "unread"
+    """A part was not looked into, so what it would run is not known."""
     NOTE = "note"
     """Worth knowing."""
+
+
+_VERDICTS: Final = {
+    Severity.UNSAFE: "UNSAFE",
+    Severity.BROKEN: "damaged",
+    Severity.UNREAD: "not looked into",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +155,14 @@ class Report:
         """Yield (place, finding) of this file and of everything inside it."""
         for finding in self.findings:
             yield self.path, finding
+        between = "/" if self.kind in _FOLDERS else "!"
         for member in self.members:
             for place, finding in member.all_findings():
-                yield f"{self.path}!{place}", finding
+                yield f"{self.path}{between}{place}", finding
+
+    def inside(self, place: str) -> str:
+        """Return a place of ``all_findings`` without the path of this file; empty for itself."""
+        return place.removeprefix(self.path)[1:]
 
     @property
     def unsafe(self) -> bool:
@@ -161,7 +183,7 @@ class Report:
     @property
     def verdict(self) -> str:
         """What it comes to, in a line. It never says that a file is safe."""
-        for severity, word in ((Severity.UNSAFE, "UNSAFE"), (Severity.BROKEN, "damaged")):
+        for severity, word in _VERDICTS.items():
             for _, finding in self.all_findings():
                 if finding.severity is severity:
                     return f"{word}: {finding}"
@@ -190,7 +212,7 @@ class Report:
         lines += [f"  {title:<12} {text}" for title, text in self.facts_lines()]
         found = list(self.all_findings())
         for place, finding in found[:_SHOWN]:
-            inside = "" if place == self.path else f"{place.removeprefix(self.path + '!')}: "
+            inside = "" if place == self.path else f"{self.inside(place)}: "
             lines.append(f"  {finding.severity.value:<12} {inside}{finding}")
         if len(found) > _SHOWN:
             lines.append(f"  and {len(found) - _SHOWN} findings more")

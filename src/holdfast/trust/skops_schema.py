@@ -9,7 +9,7 @@ skops-dev/skops, ``_general.py``, ``_numpy.py``, ``_sklearn.py``, ``_scipy.py``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ _CALLERS: Final = {
     "MethodNode": "would look up a method by its name",
     "OperatorFuncNode": "would look up a function of operator by its name",
 }
+_BIT_GENERATORS: Final = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _PLAIN: Final = frozenset(
     {f"builtins:{name}" for name in (
         "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
@@ -99,7 +100,7 @@ class SkopsSchema:
     protocol: int | None = None
 
 
-def judge(schema: Any, known: frozenset[str]) -> SkopsSchema:
+def judge(schema: Any, known: Container[str]) -> SkopsSchema:
     """List what a schema, as read from its JSON, would have skops build.
 
     Args:
@@ -119,8 +120,7 @@ def judge(schema: Any, known: frozenset[str]) -> SkopsSchema:
     if protocol in (0, 1):
         found.notes["it asks for readers of an older protocol, whose checks are weaker"] = None
     for node in _objects(schema, found):
-        if len(found.types) < _MOST_TYPES and len(found.lies) < _MOST_TYPES:
-            _node(node, found, known)
+        _node(node, found, known)
     return found
 
 
@@ -149,7 +149,7 @@ def _fitted_with(node: Any, found: SkopsSchema) -> None:
         found.sklearn = version if isinstance(version, str) else None
 
 
-def _node(node: dict[str, Any], found: SkopsSchema, known: frozenset[str]) -> None:
+def _node(node: dict[str, Any], found: SkopsSchema, known: Container[str]) -> None:
     loader, module, name = (node.get(f"__{key}__") for key in ("loader", "module", "class"))
     if loader is None and module is None and name is None:
         return
@@ -157,14 +157,44 @@ def _node(node: dict[str, Any], found: SkopsSchema, known: frozenset[str]) -> No
         found.faults["a node does not say what it is"] = None
         return
     key, shown = f"{module}:{name}", f"{module}.{name}"[:200]
-    found.types[shown] = None
-    if key not in known and key not in _PLAIN:
-        found.unknown[shown] = None
+    _name(key, found, known)
     if loader not in _LOADERS:
-        found.lies[f"there is no reader {loader[:60]!r}"] = None
+        _tell(found.lies, f"there is no reader {loader[:60]!r}")
         return
     made, package = _LOADERS[loader], _PACKAGES.get(loader)
     if (made is not None and key not in made) or (package and module.split(".")[0] != package):
-        found.lies[f"{shown} would be made by {loader}, the reader of something else"] = None
+        _tell(found.lies, f"{shown} would be made by {loader}, the reader of something else")
     if loader in _CALLERS:
-        found.lies[f"{shown}: {_CALLERS[loader]} ({loader})"] = None
+        _tell(found.lies, f"{shown}: {_CALLERS[loader]} ({loader})")
+    _name_inside(loader, node.get("content"), found, known)
+
+
+def _name(key: str, found: SkopsSchema, known: Container[str]) -> None:
+    shown = key.replace(":", ".", 1)[:200]
+    _tell(found.types, shown)
+    if key not in known and key not in _PLAIN:
+        _tell(found.unknown, shown)
+
+
+def _name_inside(loader: str, content: Any, found: SkopsSchema, known: Container[str]) -> None:
+    """Judge what a reader looks up by a name that stands in the content, and not in the node.
+
+    Functions of protocol 0 are such, and the bit generator inside numpy's Generator.
+    """
+    if not isinstance(content, dict):
+        return
+    if loader == "FunctionNode" and "module_path" in content:
+        _name(f"{content['module_path']!s:.100}:{content.get('function')!s:.100}", found, known)
+    if loader != "RandomGeneratorNode":
+        return
+    try:
+        name = json.loads(content["bit_generator"]["content"]["bit_generator"]["content"])
+    except (KeyError, TypeError, ValueError):
+        name = None
+    if name not in _BIT_GENERATORS:
+        _tell(found.lies, f"would call {name!s:.60} of numpy.random as a bit generator")
+
+
+def _tell(where: dict[str, None], what: str) -> None:
+    if len(where) < _MOST_TYPES:
+        where[what] = None

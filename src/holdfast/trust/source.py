@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
 
 from holdfast.errors import Corrupt, UsageError
+from holdfast.trust.lz4 import MAGIC as LZ4, Lz4Decompressor
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -282,8 +283,11 @@ _UNPACKERS: Final[dict[str, Callable[[], _Unpacker]]] = {
     "gzip": lambda: _Zlib(31),
     "bzip2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY),
+    "lz4": Lz4Decompressor,
 }
-_MANY_STREAMS: Final = frozenset({"gzip", "bzip2", "xz"})
+_MANY_STREAMS: Final = frozenset({"gzip", "bzip2", "xz", "lz4"})
+# What a packed byte costs of the allowance, beside what it becomes: LZ4 is undone in Python.
+_COSTS: Final = {"lz4": 8}
 _FAULTS: Final = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
@@ -291,24 +295,26 @@ def coding_of(head: bytes) -> str | None:
     """Tell how a stream is compressed, by its first bytes and by undoing them.
 
     Returns:
-        ``gzip``, ``zlib``, ``bzip2``, ``xz`` (which is also lzma), ``zstd`` or ``lz4``, the last
-        two by their magic number only; None when it is none of them.
+        ``gzip``, ``zlib``, ``bzip2``, ``xz`` (which is also lzma), ``lz4`` or ``zstd``, which is
+        not undone here; None when it is none of them.
     """
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return "zstd"
-    if head.startswith(b"\x04\x22\x4d\x18"):
+    if head.startswith(LZ4):
         return "lz4"
     for coding, magic in (("gzip", b"\x1f\x8b\x08"), ("bzip2", b"BZh"), ("xz", b"\xfd7zXZ\0")):
         if head.startswith(magic):
             return coding
     if head[:1] == b"\x78" and len(head) > 2 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib" if _unpacks(head, "zlib") else None
-    return "xz" if head[:3] == b"\x5d\x00\x00" and _unpacks(head, "xz") else None
+    return "xz" if head[:2] == b"\x5d\x00" and _unpacks(head, "xz") else None
 
 
 def _unpacks(head: bytes, coding: str) -> bool:
     try:
         return bool(_UNPACKERS[coding]().decompress(head, 16))
+    except lzma.LZMAError as error:
+        return "limit" in str(error)  # it wants more memory than it is given
     except _FAULTS:
         return False
 
@@ -326,7 +332,7 @@ class Inflated(Source):
 
         Args:
             source: The compressed bytes.
-            coding: ``deflate``, ``zlib``, ``gzip``, ``bzip2`` or ``xz``.
+            coding: ``deflate``, ``zlib``, ``gzip``, ``bzip2``, ``xz`` or ``lz4``.
             allowance: What may be spent.
             size: How many bytes it claims to become; reading goes no further.
         """
@@ -412,6 +418,7 @@ class Inflated(Source):
             return data
         taken = self._source.read(self._read, _CHUNK)
         self._read += len(taken)
+        self._allowance.inflated -= len(taken) * _COSTS.get(self._coding, 0)
         if not taken:
             self._end("the compressed data is cut short")
             return b""

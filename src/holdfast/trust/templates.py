@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["suspicions"]
+__all__ = ["LONGEST", "suspicions"]
 
-_TEXT_LIMIT: Final = 4 << 20
+# Characters of a template that are judged.
+LONGEST: Final = 4 << 20
 _CODE: Final = re.compile(r"\{[{%].*?(?:[}%]\}|\Z)", re.DOTALL)
 
 # Python's inner attributes by which escapes are made; other names with underscores are harmless.
@@ -56,13 +57,13 @@ def suspicions(template: str) -> Iterator[tuple[str, int]]:
     should run it in a sandbox.
     """
     told: set[str] = set()
-    for code in _CODE.finditer(template[:_TEXT_LIMIT]):
+    for code in _CODE.finditer(template[:LONGEST]):
         for words, shown, place in _found(code[0]):
             if words not in told:
                 told.add(words)
                 yield f"{words}: {shown}", code.start() + place
-    if len(template) > _TEXT_LIMIT:
-        yield f"goes on after {_TEXT_LIMIT} characters, which is no template", _TEXT_LIMIT
+    if len(template) > LONGEST:
+        yield f"goes on after {LONGEST} characters, which is no template", LONGEST
 
 
 def _found(code: str) -> Iterator[tuple[str, str, int]]:

@@ -79,6 +79,11 @@ class Entry:
         return stat.S_ISLNK(self.mode)
 
     @property
+    def is_readable(self) -> bool:
+        """Whether it is compressed in a way that is read here: stored, deflate or bzip2."""
+        return not self.method or self.method in _CODINGS
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether it says that it is encrypted."""
         return bool(self.flags & 1)

@@ -114,12 +114,3 @@ class Cursor:
     def length(self) -> int:
         """Return the next length."""
         return self.number(self._blocks.length)
-
-    def until_zero(self) -> bytes:
-        """Return the next bytes up to a zero, without it."""
-        end = self.data.find(b"\0", self.at)
-        if end < 0:
-            raise Corrupt(f"{self._what} has a name without an end")
-        found = self.data[self.at : end]
-        self.at = end + 1
-        return found

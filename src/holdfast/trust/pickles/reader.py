@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from holdfast.trust.pickles.dtypes import Unknown
 from holdfast.trust.pickles.opcodes import TABLE
-from holdfast.trust.pickles.stack import LIMITS, Break, Limits, Machine, Missing
+from holdfast.trust.pickles.stack import LIMITS, Break, Cut, Limits, Machine, Missing
 from holdfast.trust.pickles.values import Call, Inline, Reading
 from holdfast.trust.pickles.wrapped import facts_of, is_old_wrapper, is_wrapper, size_of
 from holdfast.trust.report import Severity
@@ -52,7 +52,7 @@ def read(
         machine.find(f"{error}; what follows is not described", Severity.UNSAFE)
     except Break as error:
         machine.find(f"the pickle breaks off: {error}")
-    machine.out.stopped = machine.at
+        machine.out.cut = isinstance(error, Cut)
     machine.out.opcodes += limits.opcodes - length_hint(steps)
     return machine.out
 
@@ -64,7 +64,7 @@ def _run(machine: Machine, steps: Iterator[int], *, joblib: bool) -> None:
         if machine.at == machine.frame_end:
             machine.leave_frame()
         if machine.at >= machine.size:
-            raise Break("it ends before its STOP")
+            raise Cut("it ends before its STOP")
         machine.opcode_at = machine.at
         code = data[machine.at]
         machine.at += 1

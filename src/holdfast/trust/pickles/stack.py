@@ -24,7 +24,7 @@ from holdfast.trust.pickles.values import (
 )
 from holdfast.trust.report import Finding, Severity
 
-__all__ = ["LIMITS", "PLAIN", "Break", "Limits", "Machine", "Missing"]
+__all__ = ["LIMITS", "PLAIN", "Break", "Cut", "Limits", "Machine", "Missing"]
 
 _LINE: Final = 1 << 16
 _LONGEST_LINE: Final = 256 << 20
@@ -58,6 +58,10 @@ LIMITS: Final = Limits()
 
 class Break(Exception):
     """Where an unpickler would give up, and why."""
+
+
+class Cut(Break):
+    """Where the bytes end before the pickle does."""
 
 
 class Missing(Break):
@@ -99,7 +103,7 @@ class Machine:
             self.leave_frame()
         start, stop = self.at, self.at + count
         if stop > self.size:
-            raise Break(f"it is cut short: {count} bytes were to follow")
+            raise Cut(f"it is cut short: {count} bytes were to follow")
         if start < self.buffer_end < stop:
             self.disagree()
         self.at = stop
@@ -128,7 +132,7 @@ class Machine:
         if at < self.size:
             raise Missing("a line is longer than is read")
         if start >= self.size:
-            raise Break("it is cut short: a line was to follow")
+            raise Cut("it is cut short: a line was to follow")
         self.at = self.size
         self.find("its last line does not end")
         return bytes(self.data[start : self.size - 1])

@@ -188,7 +188,7 @@ class Reading:
         inline: Arrays of joblib, in order.
         protocol: The last protocol it declares; 0 when it declares none.
         end: Byte after its STOP; None when it breaks off before.
-        stopped: Where reading stopped.
+        cut: Whether it breaks off because the bytes end.
         python2: Whether it has byte strings of Python 2 that are not ASCII.
         buffers: How many buffers it wants from whoever loads it.
         opcodes: How many opcodes were read, those of pickles inside included.
@@ -203,7 +203,7 @@ class Reading:
     inline: list[Inline] = field(default_factory=list)
     protocol: int = 0
     end: int | None = None
-    stopped: int = 0
+    cut: bool = False
     python2: bool = False
     buffers: int = 0
     opcodes: int = 0

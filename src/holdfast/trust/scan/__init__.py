@@ -4,6 +4,6 @@ A scan describes. It never calls a file safe because nothing bad was found: what
 data is named.
 """
 
-from holdfast.trust.scan.paths import kind_of, scan_path
+from holdfast.trust.scan.paths import scan_path
 
-__all__ = ["kind_of", "scan_path"]
+__all__ = ["scan_path"]

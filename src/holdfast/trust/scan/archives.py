@@ -8,8 +8,8 @@ from collections import Counter
 from typing import Final
 
 from holdfast.errors import Corrupt
-from holdfast.trust.report import Report, Severity
-from holdfast.trust.scan.draft import Draft
+from holdfast.trust.report import Finding, Report, Severity
+from holdfast.trust.scan.draft import DEFECTS, Draft
 from holdfast.trust.scan.identify import PICKLES, identify
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.scan.zip_kinds import conclude, purpose
@@ -65,8 +65,6 @@ def _judge_entry(scanner: Scanner, archive: ZipArchive, entry: Entry, draft: Dra
         except Corrupt:
             target = "/"
         _judge_link(draft, entry.name, target, "symbolic link", entry.header)
-    if entry.is_encrypted:
-        draft.note(f"{entry.name!r:.100} says that it is encrypted", entry.header)
 
 
 def _judge_link(draft: Draft, name: str, target: str, kind: str, place: int) -> None:
@@ -83,21 +81,31 @@ def _judge_link(draft: Draft, name: str, target: str, kind: str, place: int) -> 
 def _member(
     scanner: Scanner, archive: ZipArchive, entry: Entry, draft: Draft, depth: int
 ) -> Report:
+    if not entry.is_readable:
+        said = f"compressed by method {entry.method}, which is not read here"
+        return _without_look(scanner, entry, Severity.UNREAD, said)
     try:
         with archive.open(entry, scanner.allowance) as content:
             report = scanner.look(content, entry.name, depth + 1)
             data = content.read(0, _CHECKED) if entry.size <= _CHECKED else None
+            whole = content.fault is None
     except Corrupt as error:
-        broken = Draft(entry.name, "unknown", entry.size, scanner.allowance)
-        broken.broken(error.message)
-        return broken.report()
+        return _without_look(scanner, entry, Severity.BROKEN, error.message)
     if entry.is_encrypted:
         if report.kind != "unknown":
             draft.broken(f"{entry.name!r:.100} says that it is encrypted, and is not", entry.header)
-    elif data is not None and entry.listed and zlib.crc32(data) != entry.crc:
+        else:
+            draft.unread(f"{entry.name!r:.100} is encrypted", entry.header)
+    elif data is not None and whole and entry.listed and zlib.crc32(data) != entry.crc:
         said = "has another checksum than the directory says; some readers do not mind"
         draft.broken(f"{entry.name!r:.100} {said}", entry.header)
     return report
+
+
+def _without_look(scanner: Scanner, entry: Entry, severity: Severity, what: str) -> Report:
+    draft = Draft(entry.name, "unknown", entry.size, scanner.allowance)
+    draft.find(Finding(severity=severity, what=what))
+    return draft.report()
 
 
 def look_at_tar(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
@@ -138,8 +146,8 @@ def look_at_compressed(scanner: Scanner, source: Source, draft: Draft, depth: in
     old = head.startswith(_OLD_JOBLIB)
     coding = "zlib" if old else coding_of(head) or ""
     draft.facts["coding"] = coding
-    if coding in ("zstd", "lz4"):
-        draft.note(f"compressed with {coding}, and not looked into")
+    if coding == "zstd":
+        draft.unread("compressed with zstd")
         return
     if not scanner.may_look(depth):
         draft.broken("it has more archives inside archives than are looked into")
@@ -166,4 +174,4 @@ def _fold(draft: Draft, inside: Report, coding: str) -> None:
     draft.note(f"compressed with {coding}: bytes are counted in what was decompressed")
     for finding in inside.findings:
         draft.find(finding)
-    draft.takes = None if draft.has(Severity.BROKEN) else inside.takes
+    draft.takes = None if draft.has(*DEFECTS) else inside.takes

@@ -9,7 +9,10 @@ from typing import Any, Final
 from holdfast.trust.report import MOST_TENSORS, Finding, Report, Severity, Tensor
 from holdfast.trust.source import Allowance
 
-__all__ = ["Draft"]
+__all__ = ["DEFECTS", "Draft"]
+
+# What keeps a file from being taken over in any way.
+DEFECTS: Final = (Severity.BROKEN, Severity.UNREAD)
 
 _MOST_FINDINGS: Final = 200
 _MOST_IMPORTS: Final = 5_000
@@ -29,7 +32,7 @@ class Draft:
         self.takes: str | None = None
         self.facts: dict[str, Any] = {}
         self.members: list[Report] = []
-        self._allowance = allowance
+        self.allowance = allowance
         self._imports: dict[str, None] = {}
         self._tensors: list[Tensor] = []
         self._tensor_count = 0
@@ -53,6 +56,10 @@ class Draft:
         """Say that the file is damaged, lies, or is beyond a limit."""
         self._say(Severity.BROKEN, what, position)
 
+    def unread(self, what: str, position: int | None = None) -> None:
+        """Say that a part was not looked into."""
+        self._say(Severity.UNREAD, what, position)
+
     def note(self, what: str, position: int | None = None) -> None:
         """Say something that is worth knowing."""
         self._say(Severity.NOTE, what, position)
@@ -75,8 +82,8 @@ class Draft:
     def tensor(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """Add a tensor; it is counted in any case, and named while the scan may name more."""
         self._tensor_count += 1
-        if len(self._tensors) < MOST_TENSORS and self._allowance.tensors > 0:
-            self._allowance.tensors -= 1
+        if len(self._tensors) < MOST_TENSORS and self.allowance.tensors > 0:
+            self.allowance.tensors -= 1
             self._tensors.append(Tensor(name=name[:_LONGEST], dtype=dtype[:_LONGEST], shape=shape))
 
     def count_tensors(self, report: Report) -> None:
@@ -95,7 +102,7 @@ class Draft:
 
     def take_as_data(self) -> None:
         """Say that Holdfast can take it over as data, if nothing that was found forbids it."""
-        self.takes = None if self.has(Severity.UNSAFE, Severity.BROKEN) else "data"
+        self.takes = None if self.has(Severity.UNSAFE, *DEFECTS) else "data"
 
     def report(self) -> Report:
         """Return the report."""

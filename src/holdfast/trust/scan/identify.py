@@ -14,6 +14,7 @@ from holdfast.trust.pickles import Limits, Reading, read
 from holdfast.trust.report import Severity
 from holdfast.trust.source import Source, coding_of
 from holdfast.trust.tars import is_tar
+from holdfast.trust.tf_checkpoint import is_checkpoint
 from holdfast.trust.zips import has_directory
 
 __all__ = ["PICKLES", "begins_as_pickle", "identify", "words_for"]
@@ -31,13 +32,21 @@ _MAGICS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"GGUF", "gguf"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
 )
+# Marks of the protocols that each pickler of theirs writes; 0 and 1 an unpickler takes as well.
+_MARKS: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # So many opcodes in a row make sense in a pickle only.
 _ENOUGH: Final = Limits(opcodes=100_000)
 # The number that torch wrote before 1.6, as the first pickle of the file (torch.serialization).
 _TORCH_LEGACY: Final = 0x1950A86A20F9469CFC6C
 _FIRST_OPCODES: Final = frozenset(
-    b"(]}cilIFSUVNGJKMTXLBC0P)\x80\x88\x89\x8a\x8c\x8d\x8e\x8f\x95\x96"
+    b"(]}cilIFSUVNGJKMTXLBC0P)\x80\x82\x83\x84\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x95\x96\x97"
 )
+# Tags of the outermost fields of ONNX, SavedModel and GraphDef; writers begin with the first two.
+_USUAL_TAGS: Final = b"\x08\x0a"
+_FIRST_TAGS: Final = _USUAL_TAGS + b"\x12\x18\x1a\x22\x28\x2a\x32\x3a\x42\x72\xa2\xca\xd2"
+# What JSON begins with, once the zeros and marks of UTF-16 and UTF-32 are left out.
+_WIDE: Final = b"\0\xff\xfe"
+_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]\d-]|\s{4000})")
 _NAME: Final = re.compile(r"[^\W\d][\w.<>]*")
 # Before joblib 0.10: a mark, and the length as hexadecimal text (joblib.numpy_pickle_compat).
 _OLD_JOBLIB: Final = b"ZF0x"
@@ -76,7 +85,7 @@ def identify(source: Source) -> str:
         or _pickle(source, head)
         or _protobuf(source)
         or _elsewhere(source)
-        or "unknown"
+        or ("json" if _JSON.match(head.translate(None, _WIDE)) else "unknown")
     )
 
 
@@ -89,11 +98,13 @@ def _container(head: bytes, source: Source) -> str | None:
 
 
 def _elsewhere(source: Source) -> str | None:
-    """Tell what need not stand at the beginning: HDF5, and zip archives with something in front."""
+    """Tell what is told by its end, or need not stand at the beginning."""
     if not source.jumps:
         return None
     if find_superblock(source) is not None:
         return "hdf5"
+    if is_checkpoint(source):
+        return "tf-checkpoint"
     return "zip" if has_directory(source) else None
 
 
@@ -106,19 +117,27 @@ def words_for(head: bytes) -> str | None:
 
 def _pickle(source: Source, head: bytes) -> str | None:
     """Tell pickles by their protocol mark; of protocols 0 and 1, by being read."""
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if head.startswith(_MARKS):
         first = read(memoryview(head), joblib=False)
         if first.end is not None and first.root == _TORCH_LEGACY:
             return "torch-legacy"
         return "joblib" if b"NumpyArrayWrapper" in head else "pickle"
-    if head[:1] == b"\x80" or not head or head[0] not in _FIRST_OPCODES:
+    found = _beginning(source, head)
+    return "pickle" if found is not None and _is_pickle(found) else None
+
+
+def _beginning(source: Source, head: bytes) -> Reading | None:
+    """Read what may be a pickle without a mark, as far as needed; None where it cannot be one.
+
+    A text that happens to begin as a pickle breaks off soon, wherever it ends.
+    """
+    if not head or head[0] not in _FIRST_OPCODES:
         return None
     found = read(memoryview(head), joblib=False)
-    if not _is_pickle(found) and source.size > len(head):
-        # A text that happens to begin as a pickle breaks off soon, wherever it ends.
+    if found.cut and source.size > len(head):
         rest = source.view() if source.jumps else memoryview(source.read(0, _MOST_TEXT))
         found = read(rest, joblib=False, limits=_ENOUGH)
-    return "pickle" if _is_pickle(found) else None
+    return found
 
 
 def _is_pickle(found: Reading) -> bool:
@@ -135,37 +154,41 @@ def _is_pickle(found: Reading) -> bool:
     )
 
 
-def begins_as_pickle(head: bytes) -> bool:
-    """Say whether the first bytes of a file of another kind would call something as a pickle."""
-    if not head or head[0] not in _FIRST_OPCODES:
-        return False
-    found = read(memoryview(head), joblib=False)
-    return bool(found.globals) and bool(found.calls) and _is_pickle(found)
+def begins_as_pickle(source: Source) -> bool:
+    """Say whether a file of another kind would call something where it is read as a pickle."""
+    found = _beginning(source, source.read(0, _HEAD))
+    return found is not None and bool(found.globals and found.calls) and _is_pickle(found)
 
 
 def _protobuf(source: Source) -> str | None:
-    """Tell ONNX, SavedModel and GraphDef by their outermost fields.
+    """Tell ONNX, SavedModel and GraphDef by their outermost fields, which may be in any order.
 
     Sources: onnx.proto (ModelProto), saved_model.proto (SavedModel), graph.proto (GraphDef).
     """
     first = source.read(0, 2)
-    if first[:1] not in (b"\x08", b"\x0a") or len(first) < 2:
+    if len(first) < 2 or first[0] not in _FIRST_TAGS:
         return None
     seen: dict[int, int] = {}
-    named = 0
+    nodes = objects = 0
+    whole = True
     try:
         for count, field in enumerate(protobuf.fields(source.view())):
             seen.setdefault(field.number, field.wire)
-            if field.number == 1 and field.wire == protobuf.LENGTH and count < 8:
-                named += _is_node(field)
+            if field.number == 1 and field.wire == protobuf.LENGTH and nodes < 8:
+                nodes += _is_node(field)
+                objects += _is_keras_object(field)
             if count > 2_000:
                 break
     except Corrupt:
-        if len(seen) < 2 and not named:
-            return None
+        whole = False
+    # What is damaged, or begins as no writer begins it, must be plainer.
+    if not whole and (first[0] not in _USUAL_TAGS or (len(seen) < 2 and not nodes + objects)):
+        return None
+    if objects and seen.keys() == {1}:
+        return "keras-metadata"
     if seen.get(1) == protobuf.VARINT:
         return _onnx_or_saved_model(seen)
-    return "graphdef" if named else None
+    return "graphdef" if nodes and seen.keys() <= {1, 2, 3, 4, 5} else None
 
 
 def _onnx_or_saved_model(seen: dict[int, int]) -> str | None:
@@ -184,5 +207,14 @@ def _is_node(field: protobuf.Field) -> bool:
     try:
         parts = [part for part, _ in zip(field.message(), range(3), strict=False)]
         return [part.number for part in parts[:2]] == [1, 2] and parts[1].text().isidentifier()
+    except Corrupt:
+        return False
+
+
+def _is_keras_object(field: protobuf.Field) -> bool:
+    """Say whether a field is a SavedObject of Keras: an identifier (4) of its own."""
+    try:
+        parts = [part for part, _ in zip(field.message(), range(5), strict=False)]
+        return any(part.number == 4 and part.text().startswith("_tf_keras") for part in parts)
     except Corrupt:
         return False

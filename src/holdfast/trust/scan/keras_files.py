@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from typing import Final
 
+from holdfast.errors import Corrupt
 from holdfast.trust.hdf5 import Hdf5File, read_hdf5
-from holdfast.trust.keras_config import KerasConfig, judge
+from holdfast.trust.keras_config import judge
 from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.identify import identify
+from holdfast.trust.scan.json_files import add_config, read_json
 from holdfast.trust.scan.scanner import Scanner
-from holdfast.trust.source import Source
+from holdfast.trust.source import Data, Source
 
-__all__ = ["add_config", "look_at_hdf5"]
+__all__ = ["look_at_hdf5"]
 
 _SHOWN: Final = 20
 # Attributes by which Keras marks its files, of either generation.
@@ -83,20 +84,8 @@ def _keras(draft: Draft, file: Hdf5File) -> None:
 
 def _config(draft: Draft, name: str, text: str) -> None:
     try:
-        config: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        draft.broken(f"{name} is not JSON: {error!s:.80}")
+        config = read_json(Data(text.encode("utf-8", "surrogatepass")))
+    except Corrupt as error:
+        draft.broken(f"{name}: {error.message}")
         return
     add_config(draft, judge(config))
-
-
-def add_config(draft: Draft, found: KerasConfig) -> None:
-    """Add to a report what a Keras configuration names."""
-    classes = list(found.classes)
-    draft.imports(classes)
-    if classes:
-        draft.facts.setdefault("class", classes[0])
-    for what in found.code:
-        draft.unsafe(f"its configuration {what}")
-    for name in list(found.custom)[:_SHOWN]:
-        draft.note(f"its configuration needs the class {name:.100}, which the program registers")

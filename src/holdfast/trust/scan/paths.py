@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from holdfast.trust.report import KINDS, Finding, Report, Severity
+from holdfast.trust.report import KINDS, MISNAMED, Finding, Report, Severity
 from holdfast.trust.scan.contents import scanner
 from holdfast.trust.scan.folders import look_at_folder
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.source import FileSource
 
-__all__ = ["kind_of", "scan_path"]
+__all__ = ["scan_path"]
 
 # Endings that promise a kind; a file of another kind is worth a word.
 _PROMISED: Final[dict[str, frozenset[str]]] = {
@@ -22,12 +22,13 @@ _PROMISED: Final[dict[str, frozenset[str]]] = {
         ".7z": "7z", ".bin": "", ".cbm": "catboost", ".gguf": "gguf", ".h5": "hdf5 keras-h5",
         ".hdf5": "hdf5 keras-h5", ".joblib": "joblib pickle compressed", ".keras": "keras",
         ".npy": "npy", ".npz": "npz", ".onnx": "onnx", ".p": "pickle joblib",
-        ".pb": "graphdef savedmodel", ".pickle": "pickle joblib", ".pkl": "pickle joblib",
+        ".pb": "graphdef keras-metadata savedmodel unknown", ".pickle": "pickle joblib",
+        ".pkl": "pickle joblib",
         ".pt": "torch torch-legacy torchscript torch-program",
         ".pth": "torch torch-legacy torchscript", ".pt2": "torch-program",
         ".safetensors": "safetensors", ".skops": "skops", ".tar": "tar",
         ".ubj": "xgboost-ubj", ".zip": "zip npz torch torchscript torch-program keras skops",
-        ".json": "xgboost-json unknown", ".txt": "lightgbm unknown", ".md": "unknown",
+        ".json": "xgboost-json json unknown", ".txt": "lightgbm unknown", ".md": "unknown",
         ".py": "unknown", ".csv": "unknown", ".yaml": "unknown", ".yml": "unknown",
     }.items()
     if kinds
@@ -35,7 +36,7 @@ _PROMISED: Final[dict[str, frozenset[str]]] = {
 
 
 def scan_path(
-    path: Path, known: frozenset[str], progress: Callable[[Path], None] | None = None
+    path: Path, known: Container[str], progress: Callable[[Path], None] | None = None
 ) -> Report:
     """Report on a file, or on a folder and everything in it.
 
@@ -52,17 +53,12 @@ def scan_path(
     return _file(scanner(known), path, str(path))
 
 
-def kind_of(path: Path) -> str:
-    """Return the kind of a file or folder, one of ``report.KINDS``; raises ``UsageError``."""
-    return scan_path(path, frozenset()).kind
-
-
 def _file(scan: Scanner, path: Path, name: str) -> Report:
     with FileSource(path) as source:
         report = scan.look(source, name)
     promised = _PROMISED.get(path.suffix.lower())
     if promised is None or report.kind in promised:
         return report
-    what = f"its name ends in {path.suffix}, but it is: {KINDS[report.kind]}"
+    what = f"{MISNAMED} {path.suffix}, but it is: {KINDS[report.kind]}"
     note = Finding(severity=Severity.NOTE, what=what)
     return replace(report, findings=(*report.findings, note))

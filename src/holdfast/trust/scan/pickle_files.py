@@ -34,6 +34,9 @@ def look_at_pickle(scanner: Scanner, source: Source, draft: Draft, depth: int) -
             f"{len(found) - 1} pickles more follow, the first at byte {found[0].reading.end}"
         )
     end = found[-1].reading.end
+    if len(found) == _MOST_IN_A_ROW and end is not None and end < source.size:
+        draft.unread(f"what follows after {_MOST_IN_A_ROW} pickles in a row", end)
+        draft.takes = None
     if not legacy and end is not None and end < source.size and depth >= 0:
         _rest(scanner, source.window(end), draft, end, depth)
 

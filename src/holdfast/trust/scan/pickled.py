@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, Final, NamedTuple
 
 from holdfast.trust.pickles import LIMITS, Call, Global, Limits, Pairs, Reading, read
@@ -38,7 +38,7 @@ class Described(NamedTuple):
 
 
 def describe(
-    data: memoryview, known: frozenset[str], *, offset: int = 0, limits: Limits = LIMITS
+    data: memoryview, known: Container[str], *, offset: int = 0, limits: Limits = LIMITS
 ) -> Described:
     """Read a pickle and say what it is made of.
 

@@ -16,6 +16,7 @@ _REBUILT: Final = frozenset(
 )
 _ARRAYS: Final = frozenset(f"numpy.{core}.multiarray:_reconstruct" for core in ("core", "_core"))
 _BUFFERS: Final = frozenset(f"numpy.{core}.numeric:_frombuffer" for core in ("core", "_core"))
+_DILL: Final = "dill._dill:_create_array"
 _INSIDE: Final = (Call, Pairs, Members, list, tuple, Inline)
 # Tables of a torch module; their names are no part of a parameter's name.
 _TABLES: Final = frozenset({"_modules", "_parameters", "_buffers"})
@@ -97,6 +98,10 @@ def _array(value: Any) -> tuple[Any, str, Any] | None:
     state = value.states[-1] if key in _ARRAYS and value.states else None
     if type(state) is tuple and len(state) >= 4:
         return state[-4], _dtype(state[-3]), None
+    if key == _DILL and len(value.arguments) > 2:
+        state = value.arguments[2]
+        if type(state) is tuple and len(state) >= 4:
+            return state[-4], _dtype(state[-3]), None
     if key in _BUFFERS and len(value.arguments) > 2:
         return value.arguments[2], _dtype(value.arguments[1]), None
     return None

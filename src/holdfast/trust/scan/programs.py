@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import re
 from typing import Final
 
 from holdfast.errors import Corrupt
-from holdfast.trust import onnx_graph, protobuf
-from holdfast.trust.protobuf import LENGTH, Field
+from holdfast.trust import onnx_graph, tf_graph
+from holdfast.trust.keras_config import judge
 from holdfast.trust.scan.draft import Draft
+from holdfast.trust.scan.json_files import add_config, read_json
 from holdfast.trust.scan.scanner import Scanner
-from holdfast.trust.source import Source
+from holdfast.trust.source import Data, Source
+from holdfast.trust.tf_operators import does, reaches_out
+from holdfast.trust.zips import escapes
 
-__all__ = ["look_at_graph", "look_at_onnx"]
+__all__ = ["look_at_graph", "look_at_keras_metadata", "look_at_onnx"]
 
 _SHOWN: Final = 30
+_NUMBERED: Final = re.compile(r"(?<![\w.])v?(\d+(?:\.\w+)+\S*)")
 
 
 def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
@@ -30,7 +33,7 @@ def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
         draft.unsafe(error.message)
         return
     if found.producer:
-        draft.framework, draft.written_by = found.producer, found.producer_version or None
+        draft.framework, draft.written_by = found.producer, _version(found.producer_version)
     draft.facts = {
         "ir_version": found.ir_version,
         "opsets": {domain or "ai.onnx": version for domain, version in found.opsets.items()},
@@ -41,7 +44,8 @@ def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
     for tensor in found.tensors:
         draft.tensor(tensor.name, tensor.dtype, tensor.shape)
     for operator in found.reaching:
-        draft.unsafe(f"the operator {operator:.100} reaches out of the graph")
+        said = f"the operator {operator:.100} reaches out of the graph"
+        draft.unsafe(said, found.places[operator])
     for what in found.unknown:
         draft.note(f"not known: {what:.200}")
     places = dict.fromkeys(external.location for external in found.externals)
@@ -52,64 +56,59 @@ def look_at_onnx(scanner: Scanner, source: Source, draft: Draft, depth: int) -> 
         draft.takes = None
 
 
-# Operators of TensorFlow that call Python, load libraries or touch files (its op definitions in
-# tensorflow/core/ops: script_ops, io_ops, dataset_ops, debug_ops). Those that restore variables
-# are part of every SavedModel, and read the folder of variables beside it.
-_REACHING: Final = frozenset(
-    {
-        "PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction", "LoadLibrary", "ReadFile",
-        "WriteFile", "MatchingFiles", "Save", "SaveSlices", "DeleteFile", "CopyFile", "RenameFile",
-        "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset",
-        "FixedLengthRecordDatasetV2", "TextLineReader", "TextLineReaderV2", "TFRecordReader",
-        "TFRecordReaderV2", "WholeFileReader", "WholeFileReaderV2", "IdentityReader",
-        "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "PrintV2", "WriteAudioSummary",
-        "CreateSummaryFileWriter", "CreateSummaryDbWriter", "SqlDataset", "ImmutableConst",
-        "SaveDataset", "SaveDatasetV2", "LoadDataset", "DatasetFromGraph", "RpcCall",
-        "DistributedSave", "GeneratorDataset", "BigQueryReader", "LMDBReader", "LMDBDataset",
-    }
-)  # fmt: skip
+def _version(text: str) -> str | None:
+    """Return the version in what a producer says of its own, which may be a page."""
+    numbered = _NUMBERED.search(text)
+    return (numbered[1] if numbered else text.strip().partition("\n")[0])[:40] or None
 
 
 def look_at_graph(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
     """Report on a GraphDef or on the graphs of a SavedModel, by their operators."""
     del scanner, depth
     draft.framework = "TensorFlow"
-    operators: Counter[str] = Counter()
-    try:
-        for operator in _operators(source, draft):
-            operators[operator] += 1
-    except Corrupt as error:
-        draft.broken(error.message)
-    for operator in sorted(operators.keys() & _REACHING):
-        draft.unsafe(f"the operator {operator} calls Python or touches files")
-    draft.facts["operators"] = dict(operators.most_common(_SHOWN))
-    draft.note("a program of operators, which TensorFlow runs")
+    whole = draft.kind == "savedmodel"
+    found = (tf_graph.describe_saved_model if whole else tf_graph.describe_graph)(source.view())
+    draft.written_by = found.version
+    draft.facts["operators"] = dict(found.operators.most_common(_SHOWN))
+    if whole:
+        draft.facts |= {"tags": found.tags, "signatures": found.signatures, "assets": found.assets}
+    else:
+        draft.facts["inputs"] = found.placeholders[:_SHOWN]
+    draft.note(f"a program of operators in {found.functions} functions, which TensorFlow runs")
+    known = _tensorflow_operators(draft, found)
+    for operator, path in found.paths:
+        draft.unsafe(f"the operator {operator} opens {path!r:.100}, which the graph itself names")
+    for name in found.assets:
+        if escapes(name):
+            draft.unsafe(f"it would read {name!r:.100} as a file of its own")
+    for document in found.keras:
+        _keras_document(draft, document)
     draft.take_as_data()
+    if not (known and whole):
+        draft.takes = None
 
 
-def _operators(source: Source, draft: Draft) -> Iterator[str]:
-    """Yield the operators of all graphs and of the functions in them."""
-    if draft.kind == "graphdef":
-        yield from _of_graph(protobuf.fields(source.view()))
+def _tensorflow_operators(draft: Draft, found: tf_graph.Described) -> bool:
+    """Judge the operators one by one; say whether all of them only compute."""
+    strange = {name: words for name in found.operators if (words := does(name)) is not None}
+    for name, words in sorted(strange.items()):
+        say = draft.unsafe if reaches_out(words) else draft.note
+        say(f"the operator {name:.100} {words}", found.places[name])
+    return not strange
+
+
+def look_at_keras_metadata(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
+    """Report on what Keras 2 kept beside a SavedModel: it builds layers by it, code and all."""
+    del scanner, depth
+    draft.framework = "Keras"
+    for document in tf_graph.keras_documents(source.view()):
+        _keras_document(draft, document)
+
+
+def _keras_document(draft: Draft, document: str) -> None:
+    try:
+        config = read_json(Data(document.encode("utf-8", "surrogatepass")))
+    except Corrupt as error:
+        draft.broken(f"what it says of Keras' objects: {error.message}")
         return
-    for model in protobuf.fields(source.view()):
-        if model.number != 2 or model.wire != LENGTH:
-            continue
-        for part in model.message():  # a MetaGraphDef
-            if part.number == 1 and part.wire == LENGTH:
-                version = part.table().text(5)
-                draft.written_by = draft.written_by or version[:40] or None
-            elif part.number == 2 and part.wire == LENGTH:
-                yield from _of_graph(part.message())
-
-
-def _of_graph(graph: Iterator[Field]) -> Iterator[str]:
-    for part in graph:
-        if part.number == 1 and part.wire == LENGTH:
-            yield part.table().text(2)
-        elif part.number == 2 and part.wire == LENGTH:  # a FunctionDefLibrary
-            for function in part.message():
-                if function.number == 1 and function.wire == LENGTH:
-                    for inner in function.message():
-                        if inner.number == 3 and inner.wire == LENGTH:
-                            yield inner.table().text(2)
+    add_config(draft, judge(config))

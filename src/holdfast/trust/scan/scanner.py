@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from holdfast.errors import Corrupt
@@ -29,7 +29,7 @@ class Scanner:
         allowance: What may be spent.
     """
 
-    def __init__(self, known: frozenset[str], looks: Mapping[str, Look]) -> None:
+    def __init__(self, known: Container[str], looks: Mapping[str, Look]) -> None:
         self.known = known
         self.allowance = Allowance()
         self._looks = looks
@@ -86,6 +86,6 @@ def _other_kinds(source: Source, kind: str) -> list[str]:
         found.append("zip")
     if source.jumps and kind not in ("hdf5", "tar") and find_superblock(source) is not None:
         found.append("hdf5")
-    if kind not in PICKLES and begins_as_pickle(source.read(0, 4096)):
+    if kind not in PICKLES and begins_as_pickle(source):
         found.append("pickle")
     return found

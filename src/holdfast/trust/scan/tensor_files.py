@@ -10,10 +10,11 @@ from holdfast.trust.safetensors import read_safetensors_header
 from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.pickle_files import add_pickle
 from holdfast.trust.scan.scanner import Scanner
+from holdfast.trust.scan.texts import add_template
 from holdfast.trust.source import Source
-from holdfast.trust.templates import suspicions
+from holdfast.trust.tf_checkpoint import read_checkpoint
 
-__all__ = ["add_template", "look_at_gguf", "look_at_npy", "look_at_safetensors"]
+__all__ = ["look_at_checkpoint", "look_at_gguf", "look_at_npy", "look_at_safetensors"]
 
 _FORMATS: Final = {
     "pt": "PyTorch", "tf": "TensorFlow", "flax": "Flax", "mlx": "MLX", "np": "NumPy",
@@ -58,22 +59,15 @@ def _plain(value: Any) -> Any:
     return value[:200] if isinstance(value, str | list) else value
 
 
-def add_template(draft: Draft, template: str, place: str, start: int | None = None) -> None:
-    """Judge a template and say that it is a program, whatever is found in it.
-
-    Args:
-        draft: The report.
-        template: Its text.
-        place: Where it stands, in words.
-        start: Byte where it starts, or None.
-    """
-    quiet = True
-    for what, at in suspicions(template):
-        quiet = False
-        position = None if start is None else start + len(template[:at].encode())
-        draft.unsafe(f"the template {place:.80} {what}", position)
-    if quiet:
-        draft.note(f"the template {place:.80} is a program in Jinja; it was not rendered", start)
+def look_at_checkpoint(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
+    """Report on the index of a TensorFlow checkpoint; the tensors' bytes are beside it."""
+    del scanner, depth
+    draft.framework = "TensorFlow"
+    found = read_checkpoint(source)
+    draft.faults(found.faults[:_MOST_FACTS])
+    for tensor in found.tensors:
+        draft.tensor(tensor.name, tensor.dtype, tensor.shape)
+    draft.facts["shards"] = found.shards
 
 
 def look_at_npy(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:

@@ -18,6 +18,7 @@ __all__ = ["USUAL"]
 _ENCODE: Final = ("_codecs:encode", "codecs:encode")
 _BYTES: Final = (bytes, bytearray, memoryview, LongBytearray, str)
 _CORES: Final = ("numpy.core.multiarray", "numpy._core.multiarray")
+_RECONSTRUCT: Final = frozenset(f"{core}:_reconstruct" for core in _CORES)
 
 
 def _encodes_bytes(call: Call) -> bool:
@@ -78,6 +79,14 @@ def _is_given_class_of(package: str, call: Call) -> bool:
     return type(kind) is Global and kind.module.partition(".")[0] == package
 
 
+def _makes_array_as_dill(call: Call) -> bool:
+    match call.arguments:
+        case (Global() as function, tuple(), tuple(), _):
+            return function.key in _RECONSTRUCT
+        case _:
+            return False
+
+
 def _rebuilds(call: Call) -> bool:
     function = call.arguments[0] if call.arguments else None
     return type(function) is Global and function.key.startswith("torch._utils:_rebuild_")
@@ -107,4 +116,5 @@ USUAL: Final[dict[str, Callable[[Call], bool]]] = {
     "array:_array_reconstructor": partial(_is_given_class_of, "array"),
     **dict.fromkeys(_PANDAS, partial(_is_given_class_of, "pandas")),
     "torch._tensor:_rebuild_from_type_v2": _rebuilds,
+    "dill._dill:_create_array": _makes_array_as_dill,
 }

@@ -9,10 +9,11 @@ The names are those that the libraries' own pickling writes.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["DATA", "FAMILIES", "UNREAD"]
+__all__ = ["DATA", "FAMILIES", "UNREAD", "AnyOf"]
 
 _NUMPY: Final = tuple(
     f"numpy.{core}.{name}"
@@ -53,8 +54,23 @@ _RANDOM: Final = tuple(
     )
 )  # fmt: skip
 
+# Distances of scikit-learn's neighbours' trees: numbers and arrays. PyFuncDistance, which calls a
+# function, is none of them.
+_DISTANCES: Final = tuple(
+    f"sklearn.{home}._dist_metrics:{name}Distance{width}"
+    for home in ("metrics", "neighbors")
+    for name in (
+        "Euclidean", "SEuclidean", "Manhattan", "Chebyshev", "Minkowski", "WMinkowski",
+        "Mahalanobis", "Hamming", "Canberra", "BrayCurtis", "Jaccard", "Matching", "Dice",
+        "Kulsinski",
+        "RogersTanimoto", "RussellRao", "SokalMichener", "SokalSneath", "Haversine",
+    )
+    for width in ("", "32", "64")
+)  # fmt: skip
+
 DATA: Final[frozenset[str]] = frozenset(
     {
+        *_DISTANCES,
         *_NUMPY_SCALARS,
         *_RANDOM,
         *_NUMPY,
@@ -113,6 +129,17 @@ UNREAD: Final[frozenset[str]] = frozenset(
     for module, _, names in (line.partition(":"),)
     for name in names.split()
 )
+
+
+class AnyOf(Container[str]):
+    """The names that are in one of several vocabularies."""
+
+    def __init__(self, *parts: Container[str]) -> None:
+        self._parts = parts
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in part for part in self._parts)
+
 
 # Top-level module to the framework that writes it, for naming what a pickle comes from.
 FAMILIES: Final[dict[str, str]] = {

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from holdfast.errors import Corrupt
-from holdfast.trust.keras_config import judge as judge_keras
 from holdfast.trust.pickles import Global, read
 from holdfast.trust.report import Finding, Report, Severity
-from holdfast.trust.scan.draft import Draft
-from holdfast.trust.scan.keras_files import add_config
+from holdfast.trust.scan.draft import DEFECTS, Draft
 from holdfast.trust.scan.pickled_tensors import tensors_of
 from holdfast.trust.scan.scanner import Scanner
-from holdfast.trust.skops_schema import judge as judge_skops
 from holdfast.trust.zips import Entry, ZipArchive
 
 __all__ = ["conclude", "purpose"]
 
-_MOST_JSON: Final = 64 << 20
 _MOST_CODE: Final = 4 << 20
 _MOST_PICKLE: Final = 64 << 20
 # Bytes of an element of a storage, by the beginning of its class's name.
@@ -36,7 +31,7 @@ _RAW: Final = re.compile(
     r"|version|byteorder|archive_format|archive_version|\.format_version|\.storage_alignment"
     r"|\.data/(?:serialization_id|version))"
 )
-_SETSTATE: Final = re.compile(r"^\s*def __setstate__\b", re.MULTILINE)
+_SETSTATE: Final = re.compile(r"^[ \t]*def __setstate__\b", re.MULTILINE)
 _FILE_OPERATORS: Final = re.compile(
     r"\b(?:torch|ops\.aten|ops\.prim)\.(?:save|load|from_file|_load_for_lite_interpreter)\b"
 )
@@ -53,15 +48,7 @@ def purpose(archive: ZipArchive) -> tuple[str, list[Entry]]:
     kind = _kind({name[len(root) :] for name in names if name.startswith(root)}, names)
     if kind.startswith("torch"):
         return kind, [e for e in entries if not _is_known(kind, e.name[len(root) :])]
-    read_here = _READ_HERE.get(kind, frozenset())
-    return kind, [entry for entry in entries if entry.name not in read_here]
-
-
-# Members that the kind's own conclusion reads.
-_READ_HERE: Final = {
-    "keras": frozenset({"config.json", "metadata.json"}),
-    "skops": frozenset({"schema.json"}),
-}
+    return kind, entries
 
 
 def _kind(inside: set[str], names: set[str]) -> str:
@@ -78,7 +65,7 @@ def _kind(inside: set[str], names: set[str]) -> str:
         (graph and any(name.endswith(".json") for name in inside), "torch-program"),
         ("data.pkl" in inside, "torch"),
         ("schema.json" in names, "skops"),
-        (names >= {"config.json", "metadata.json"}, "keras"),
+        ("config.json" in names and names & {"metadata.json", "model.weights.h5"}, "keras"),
         (names and all(name.endswith(".npy") for name in names), "npz"),
     )
     return next((kind for told, kind in tests if told), "zip")
@@ -125,7 +112,7 @@ def _npz(scanner: Scanner, archive: ZipArchive, draft: Draft) -> None:
 def _takes_as_members(draft: Draft) -> None:
     """Take the whole over as its members are: as data only when each of them is."""
     pickled = {m.takes for m in draft.members if m.takes is not None}
-    if draft.has(Severity.BROKEN) or not draft.members:
+    if draft.has(*DEFECTS) or not draft.members:
         draft.takes = None
     else:
         draft.takes = (
@@ -217,31 +204,30 @@ def _torch_program(scanner: Scanner, archive: ZipArchive, draft: Draft) -> None:
 
 
 def _keras(scanner: Scanner, archive: ZipArchive, draft: Draft) -> None:
-    config = _json(scanner, archive, "config.json")
-    about = _json(scanner, archive, "metadata.json")
+    del scanner, archive
     draft.framework = "Keras"
-    version = about.get("keras_version") if isinstance(about, dict) else None
-    draft.written_by = version[:40] if isinstance(version, str) else None
-    add_config(draft, judge_keras(config))
+    _describes(draft, "config.json")
     draft.take_as_data()
 
 
 def _skops(scanner: Scanner, archive: ZipArchive, draft: Draft) -> None:
-    found = judge_skops(_json(scanner, archive, "schema.json"), scanner.known)
-    draft.framework, draft.written_by = "skops", found.version
-    if found.sklearn is not None:
-        draft.framework, draft.written_by = "scikit-learn", found.sklearn[:40]
-    draft.facts = {"skops": found.version, "protocol": found.protocol}
-    draft.imports(found.types)
-    for name in found.unknown:
-        draft.unsafe(f"would build {name}")
-    for lie in found.lies:
-        draft.unsafe(lie)
-    for fault in found.faults:
-        draft.broken(fault)
-    for note in found.notes:
-        draft.note(note)
+    del scanner, archive
+    schema = _describes(draft, "schema.json")
+    if schema is not None:
+        draft.framework, draft.written_by = schema.framework, schema.written_by
+        if "protocol" not in schema.facts:
+            draft.broken("its schema describes no object")
     draft.take_as_data()
+
+
+def _describes(draft: Draft, name: str) -> Report | None:
+    """Take over the facts of the document by which an archive is read."""
+    found = [member for member in draft.members if member.path == name and member.kind == "json"]
+    if not found:
+        draft.broken(f"{name} is not JSON, or larger than is read here")
+        return None
+    draft.facts |= found[0].facts
+    return found[0]
 
 
 def _zip(scanner: Scanner, archive: ZipArchive, draft: Draft) -> None:
@@ -257,16 +243,6 @@ def _zip(scanner: Scanner, archive: ZipArchive, draft: Draft) -> None:
 
 def _first(names: Sequence[str], ending: str) -> str | None:
     return next((name[:100] for name in names if name.endswith(ending)), None)
-
-
-def _json(scanner: Scanner, archive: ZipArchive, name: str) -> Any:
-    """Read a member that is JSON; raises ``Corrupt``."""
-    found = [entry for entry in archive.entries if entry.name == name]
-    data = archive.content(found[0], _MOST_JSON, scanner.allowance)
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{name} is not JSON: {error!s:.80}") from error
 
 
 _ENDINGS: Final = {
