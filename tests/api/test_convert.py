@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 import holdfast
-from holdfast.errors import HoldfastError, UnsafeContent
+from holdfast.errors import HoldfastError, MissingExtra, UnsafeContent
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 
@@ -164,3 +165,21 @@ def test_nonsense_is_refused_in_words(data, tmp_path):
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(HoldfastError):
         holdfast.convert(tmp_path / "file", "m", store=tmp_path / "s")
+
+
+def test_scan_offers_only_what_convert_takes_over(tmp_path):
+    from holdfast.rescue.reading import kinds
+
+    samples = Path(__file__).parent.parent / "trust" / "samples"
+    offered = 0
+    for number, path in enumerate(sorted(samples.iterdir())):
+        report = holdfast.scan(path)
+        if report.takes != "data":
+            continue
+        offered += 1
+        assert report.kind in kinds()
+        try:
+            holdfast.convert(path, f"m{number}", store=tmp_path / "store")
+        except MissingExtra:
+            continue
+    assert offered >= 5

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from holdfast import frameworks
 from holdfast.codec.function_table import FUNCTIONS
 from holdfast.rescue.function_names import CLASSES, function_name
+from holdfast.rescue.reading import kinds
 from holdfast.rescue.recipes import RECIPES as PYTHON
 from holdfast.rescue.sklearn_recipes import RECIPES as SKLEARN
 from holdfast.trust.report import Report
@@ -43,7 +45,14 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
     Raises:
         UsageError: There is no such path, or it cannot be read.
     """
-    return scan_path(Path(path), known_names(), progress)
+    return _offered(scan_path(Path(path), known_names(), progress), kinds())
+
+
+def _offered(report: Report, readable: frozenset[str]) -> Report:
+    """Say of no file that it can be taken over unless something here reads its kind."""
+    members = tuple(_offered(member, readable) for member in report.members)
+    takes = report.takes if report.kind in readable or report.takes == "sandbox" else None
+    return replace(report, takes=takes, members=members)
 
 
 def known_names() -> Container[str]:

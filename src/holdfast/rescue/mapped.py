@@ -66,10 +66,10 @@ def inflated_file(path: Path) -> np.ndarray[Any, Any]:
         coding = coding_of(source.read(0, 4096))
         if coding is None:
             return bytes_of_file(path)
-        if coding in ("lz4", "zstd"):
+        if coding == "zstd":
             raise Unsupported(
-                f"{path} is compressed with {coding}, which Python does not undo by itself.",
-                hint=f"{'unlz4' if coding == 'lz4' else 'unzstd'} < {path} > {path}.plain",
+                f"{path} is compressed with zstd, which Python does not undo by itself.",
+                hint=f"unzstd < {path} > {path}.plain",
                 ref=str(path),
             )
         return _inflated(path, source, coding)

@@ -21,7 +21,7 @@ from holdfast.rescue.torch_files import read_torch
 from holdfast.rescue.torch_legacy import read_legacy
 from holdfast.trust.report import KINDS
 
-__all__ = ["read"]
+__all__ = ["kinds", "read"]
 
 Reader = Callable[[Path, Registry], Any]
 
@@ -76,3 +76,9 @@ _READERS: Final[dict[str, Reader]] = {
     "torch": read_torch,
     "torch-legacy": read_legacy,
 }
+
+
+def kinds() -> frozenset[str]:
+    """Return the kinds of files that ``read`` takes over, of ``trust.report.KINDS``."""
+    theirs = (kind for adapter in frameworks.adapters() for kind in adapter.READS)
+    return frozenset((*_READERS, *theirs))
