@@ -21,6 +21,10 @@ _MOST_FEATURES: Final = 10_000_000
 _MOST_CLASSES: Final = 100_000
 _MOST_LEAVES: Final = 1 << 24
 _TREE: Final = re.compile(rb"^Tree=\d+\n", re.MULTILINE)
+# The native reader ends the process where a number is none.
+_NUMBER: Final = rb"-?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|inf|nan)"
+_LINE: Final = re.compile(rb"[A-Za-z_]+=(?:" + _NUMBER + rb"(?: +" + _NUMBER + rb")*)? *")
+_PARAMETER: Final = re.compile(rb"\[[A-Za-z0-9_]+: [^\r]*\]")
 _END: Final = b"end of trees"
 # Lines of a tree with one entry a node, and those with one a leaf; the second are optional.
 _PER_NODE: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
@@ -41,6 +45,9 @@ def judge(data: bytes) -> None:
         features, each = _judge_head(head)
         if len(blocks) % each:
             raise Corrupt("the LightGBM model has a round with too few trees")
+        for block in blocks:
+            _require_keys(block)
+        _judge_parameters(data)
         _judge_trees([_lines(block) for block in blocks], features)
     except (KeyError, ValueError, IndexError, OverflowError) as error:
         if isinstance(error, Corrupt):
@@ -60,6 +67,27 @@ def _cut(data: bytes) -> tuple[dict[str, str], list[bytes]]:
     if sizes and sizes != [len(block) for block in blocks]:
         raise Corrupt("the LightGBM model announces trees of other sizes")
     return head, blocks
+
+
+def _require_keys(block: bytes) -> None:
+    """Refuse a tree with a line that is no key and value: the native reader looks further for one.
+
+    It takes what lies before the next equals sign for the key, whatever lines that is.
+    """
+    for line in block.split(b"\n"):
+        if line and not _LINE.fullmatch(line):
+            raise Corrupt(f"a tree of the LightGBM model has the line {line!r:.60}")
+
+
+def _judge_parameters(data: bytes) -> None:
+    """Refuse parameters that are no ``[name: value]``: the native reader takes both unseen."""
+    _, begin, rest = data[data.find(_END) :].partition(b"\nparameters:\n")
+    inside, end, _ = rest.partition(b"end of parameters")
+    if begin and not end:
+        raise Corrupt("the parameters of the LightGBM model have no end")
+    for line in inside.split(b"\n"):
+        if line and not _PARAMETER.fullmatch(line):
+            raise Corrupt(f"the LightGBM model has the parameter {line!r:.60}")
 
 
 def _lines(text: bytes) -> dict[str, str]:
@@ -105,7 +133,7 @@ def _judge_trees(trees: Sequence[Mapping[str, str]], features: int) -> None:
         if columns["split_feature"].min() < 0 or columns["split_feature"].max() >= features:
             raise Corrupt("a node of the LightGBM model asks for a feature that does not exist")
     for tree in trees:
-        if int(tree.get("num_cat", "0")) or _CATEGORICAL & _bits(tree):
+        if int(tree["num_cat"]) or _CATEGORICAL & _bits(tree):
             _judge_categories(tree)
         if int(tree.get("is_linear", "0")):
             _judge_linear(tree, features)
@@ -168,7 +196,7 @@ def _bits(tree: Mapping[str, str]) -> int:
 
 
 def _judge_categories(tree: Mapping[str, str]) -> None:
-    count = int(tree.get("num_cat", "0"))
+    count = int(tree["num_cat"])
     edges = _numbers([tree["cat_boundaries"]]) if count > 0 else np.zeros(1, np.int64)
     words = _length(tree["cat_threshold"]) if count > 0 else 0
     if count < 0 or len(edges) != count + 1 or edges[0] != 0 or edges[-1] != words:
