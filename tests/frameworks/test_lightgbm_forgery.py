@@ -214,3 +214,41 @@ def test_every_flipped_byte_gives_a_verdict():
         with contextlib.suppress(HoldfastError):
             judge(bytes(data))
         data[place] = kept
+
+
+def test_a_line_of_a_tree_without_its_equals_sign_is_refused():
+    """The native reader would take two lines for one key, and end the process."""
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(rows, rows[:, 0] > 0)
+    data = model.booster_.model_to_string().encode()
+    judge(data)
+    with pytest.raises(Corrupt):
+        judge(data.replace(b"num_cat=", b"num_dog="))
+    for key in (b"split_gain", b"threshold", b"num_cat", b"shrinkage"):
+        with pytest.raises(Corrupt):
+            judge(data.replace(key + b"=", key + b"%"))
+
+
+def test_a_parameter_that_is_no_name_and_value_is_refused():
+    """The native reader would read beyond what it split."""
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(rows, rows[:, 0] > 0)
+    data = model.booster_.model_to_string().encode()
+    assert b"[max_bin: 255]" in data
+    for forged in (b"[max_bin% 255]", b"max_bin: 255]", b"[max_bin: 255", b"[: 255]"):
+        with pytest.raises(Corrupt):
+            judge(data.replace(b"[max_bin: 255]", forged))
+    with pytest.raises(Corrupt):
+        judge(data.replace(b"end of parameters", b"end of"))
+
+
+@pytest.mark.parametrize("forged", [b"j.89", b"1.2-3", b"1..2", b"\x141", b"0x1p3", b"1e"])
+def test_a_number_of_a_tree_that_is_none_is_refused(forged):
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(rows, rows[:, 0] > 0)
+    data = model.booster_.model_to_string().encode()
+    for key in (b"leaf_weight=", b"leaf_value=", b"internal_value=", b"threshold="):
+        start = data.index(key) + len(key)
+        end = min(data.index(mark, start) for mark in (b" ", b"\n"))
+        with pytest.raises(Corrupt):
+            judge(data[:start] + forged + data[end:])

@@ -11,13 +11,17 @@ from holdfast import codec, frameworks
 from holdfast.codec.registry import Registry
 from holdfast.codec.tensors import ITEMSIZE, TensorData, TensorView
 from holdfast.errors import Corrupt, HoldfastError, Unsupported
-from holdfast.rescue import recipes, sklearn_recipes, sklearn_versions
+from holdfast.rescue import booster_recipes, recipes, sklearn_recipes, sklearn_versions
 from holdfast.rescue.graph import Graph, Recipe
 from holdfast.trust.pickles import Call, Global
 
 __all__ = ["RECIPES", "built"]
 
-RECIPES: Final[dict[str, Recipe]] = {**recipes.RECIPES, **sklearn_recipes.RECIPES}
+RECIPES: Final[dict[str, Recipe]] = {
+    **recipes.RECIPES,
+    **sklearn_recipes.RECIPES,
+    **booster_recipes.RECIPES,
+}
 
 
 def built(

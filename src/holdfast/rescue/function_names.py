@@ -50,7 +50,7 @@ def function_name(key: str) -> str | None:
 
 # Classes that may be values, as a pickle names them.
 CLASSES: Final[dict[str, Any]] = {
-    **{f"builtins:{name}": kind for name, kind in BUILTINS.items()},
+    **{f"{kind.__module__}:{kind.__qualname__}": kind for kind in BUILTINS.values()},
     **{f"numpy:{name}": kind for name, kind in NUMPY_TYPES.items()},
     **{f"{kind.__module__}:{kind.__qualname__}": kind for kind in NUMPY_TYPES.values()},
     "builtins:Ellipsis": ...,
