@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("lightgbm", reason="lightgbm is not installed")
 
+import lightgbm
+
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.frameworks.lightgbm.judge import judge
 
