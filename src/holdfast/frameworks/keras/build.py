@@ -54,6 +54,7 @@ def describe(model: Any) -> dict[str, Any]:
     try:
         with library.ObjectSharingScope(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of lambdas, which are refused below
+            _number_all()
             config = library.serialize_keras_object(model)
         config = json.loads(json.dumps(config))
     except NotImplementedError as error:
@@ -81,11 +82,30 @@ def describe(model: Any) -> dict[str, Any]:
     return dict(judged)
 
 
+class _Known(dict[int, dict[str, Any]]):
+    """Says of every object that it was met before, so that Keras writes a number to each.
+
+    Keras would write it to the second and later occurrences and then to the first, of which models
+    in models hold a copy by then.
+    """
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: int) -> dict[str, Any]:
+        return {}
+
+
+def _number_all() -> None:
+    state = import_extra("keras.src.backend.common.global_state", needed_for=_NEEDED_FOR)
+    state.set_global_attribute("shared_objects/id_to_config_map", _Known())
+
+
 def _renumber(config: Any) -> None:
     """Number shared layers in the order of the tree, and forget other sharing.
 
-    Keras numbers objects by their addresses. It does so for objects that are gone by then, whose
-    addresses others may have; and to be shared means nothing for what has no state.
+    Keras numbers objects by their addresses, also objects that are gone by then, whose addresses
+    others may have; and to be shared means nothing for what has no state.
     """
     groups: dict[int, list[dict[str, Any]]] = {}
     todo = [config]

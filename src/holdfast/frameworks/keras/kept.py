@@ -17,10 +17,11 @@ from holdfast.plugins import import_extra
 
 __all__ = ["SPEC", "Stored", "build_model", "own_state", "set_own_state", "stored_of"]
 
-# Read no further than what is kept: these change while a model is trained or called.
+# Attributes that are not compared: they change while a model is trained or called; names stand in
+# the configuration, and are counted up where a layer makes others.
 _RUNNING: Final = frozenset(
     {
-        "predict_function", "stop_evaluating", "stop_predicting", "stop_training", "test_function",
+        "name", "predict_function", "stop_evaluating", "stop_predicting", "stop_training", "test_function",
         "train_function",
     }
 )  # fmt: skip

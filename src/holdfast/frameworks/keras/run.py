@@ -75,6 +75,7 @@ def steady(model: Any) -> Iterator[None]:
     A call may move the state of recurrent layers, counters and generators: all variables that are
     not trained are put back.
     """
+    _unalias(model)
     kept = {
         path: (variable, np.array(array_of(variable)))
         for path, variable in variables_of(model).items()
@@ -92,6 +93,19 @@ def steady(model: Any) -> Iterator[None]:
         for variable, array in kept.values():
             if not np.array_equal(array_of(variable), array, equal_nan=array.dtype.kind == "f"):
                 variable.assign(array)
+
+
+def _unalias(model: Any) -> None:
+    """Give each variable an array of its own.
+
+    After a fit with averaged weights two variables have one array, which a call under JAX takes
+    away from both and gives back to one.
+    """
+    seen: set[int] = set()
+    for variable in variables_of(model).values():
+        if id(variable.value) in seen:
+            variable.assign(np.array(array_of(variable)))
+        seen.add(id(variable.value))
 
 
 def _moves(variable: Any) -> bool:
