@@ -36,14 +36,15 @@ PUBLIC = (
 ROOT = {"DTypePolicy", "FloatDTypePolicy", "InputSpec", "Model", "Sequential"}
 # Classes without a public name, which configurations name by their place in the source.
 PRIVATE = (
-    "keras.src.activations.", "keras.src.applications.", "keras.src.models.functional",
+    "keras.src.activations.", "keras.src.applications.",
+    "keras.src.layers.preprocessing.feature_space", "keras.src.models.functional",
     "keras.src.ops.",
 )  # fmt: skip
 # Layers that hold code or open files; operations that call a function of their configuration.
 REFUSED = {
     "AssociativeScan", "Cond", "CustomGradient", "FlaxLayer", "ForiLoop", "JVP", "JaxLayer",
     "Lambda", "Map", "Scan", "Switch", "TFSMLayer", "TorchModuleWrapper", "VectorizedMap",
-    "Vectorize", "WhileLoop", "Function", "Operation", "vectorize",
+    "Vectorize", "WhileLoop", "Function", "Operation", "vectorize", "Cross", "Feature",
 }  # fmt: skip
 # Modules whose functions are named alone, as "relu"; and those of operations on arrays.
 FUNCTIONS = ("keras.activations", "keras.losses", "keras.metrics")

@@ -18,8 +18,8 @@ from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
-from holdfast.frameworks.keras import kept, run, state
-from holdfast.plugins import import_extra
+from holdfast.frameworks.keras import archive, kept, run, state
+from holdfast.frameworks.keras.imported import the_keras
 
 __all__ = [
     "ID",
@@ -40,10 +40,11 @@ __all__ = [
 
 ID: Final = "keras"
 TYPES: Final[tuple[TypeSpec, ...]] = (kept.SPEC,)
-READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
-WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
-
-_NEEDED_FOR: Final = "Loading a Keras model"
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {"keras": archive.read_archive}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {
+    "keras": archive.write_archive,
+    "h5": archive.write_weights,
+}
 
 
 def owns(model: object) -> bool:
@@ -80,7 +81,7 @@ def pack(model: Any, registry: Registry) -> Payload:
         Unsupported: It holds code, or a class that does not say how it is made.
     """
     encoded = codec.encode(model, _extended(model, registry), label="model")
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     return Payload(
         structure=encoded.structure,
         tensors=encoded.tensors,
@@ -100,7 +101,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
         Corrupt: The structure is not one that ``pack`` writes, or Keras makes no model of it.
         UsageError: ``into=``, ``rename=`` or ``device=`` cannot be used.
     """
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     if options.into is None and options.rename is not None:
         raise UsageError(
             "rename= goes with into=, the model whose names are wanted.",
@@ -145,7 +146,7 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
 
 def requires(model: Any) -> tuple[str, ...]:
     """Return Keras and its backend; TensorFlow too where a layer takes texts."""
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     texts = any(state.vocabularies_of(layer) for layer in _layers(model))
     names = ("keras", keras.backend.backend(), *(("tensorflow",) if texts else ()))
     return tuple(dict.fromkeys(names))
@@ -153,7 +154,7 @@ def requires(model: Any) -> tuple[str, ...]:
 
 def methods(model: Any) -> tuple[str, ...]:
     """Return ``predict`` for a model that is built, ``call`` for a layer; else nothing."""
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     if isinstance(model, keras.Model):
         return ("predict",) if model.built else ()
     if not isinstance(model, keras.layers.Layer):
@@ -189,7 +190,7 @@ def register(cls: type, *, name: str | None = None) -> None:
         cls: A layer, model, metric, loss or the like with ``get_config``.
         name: Name in files; default ``Class`` in the package of its top-level module.
     """
-    keras = import_extra("keras", needed_for="registering a Keras class")
+    keras = the_keras("registering a Keras class")
     package, _, short = (name or "").rpartition(">")
     package = package or cls.__module__.partition(".")[0].strip("_")
     keras.saving.register_keras_serializable(package, short or cls.__name__)(cls)

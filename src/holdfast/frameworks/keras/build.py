@@ -22,6 +22,7 @@ from holdfast.errors import (
     UnsafeContent,
     Unsupported,
 )
+from holdfast.frameworks.keras.imported import the_keras
 from holdfast.frameworks.keras.judge import REGISTER, Judged, judge
 from holdfast.plugins import import_extra
 
@@ -38,7 +39,7 @@ _SPARE: Final = 1 << 24
 
 def registered_names() -> frozenset[str]:
     """Return the names under which the program registered classes and functions with Keras."""
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     state = import_extra("keras.src.backend.common.global_state", needed_for=_NEEDED_FOR)
     scoped = state.get_global_attribute("custom_objects_scope_dict", {})
     return frozenset((*keras.saving.get_custom_objects(), *scoped))
@@ -132,14 +133,15 @@ def _may_share(item: dict[str, Any]) -> bool:
     return module in _LAYERS or not module.startswith("keras.")
 
 
-def build(config: Any, items: int, *, compiled: bool = True) -> Any:
-    """Build a model from its configuration; every number in it is zero.
+def build(config: Any, items: int, *, fresh: bool = False) -> Any:
+    """Build a model from its configuration.
 
     Args:
         config: As read from JSON; it is judged here.
         items: Items of all stored variables; a model that asks for many more is refused before it
             takes memory for them.
-        compiled: Whether to compile it where it was.
+        fresh: Draw the numbers of its layers as for a new model; else they are zero, for all of
+            them are stored.
 
     Raises:
         UnsafeContent: The configuration holds code or names what is no part of a model.
@@ -152,15 +154,15 @@ def build(config: Any, items: int, *, compiled: bool = True) -> Any:
         raise Corrupt("a Keras configuration is not a JSON object")
     plan = {name: value for name, value in config.items() if name != "compile_config"}
     judged = judge(plan, names)
-    compilation = _compilation(config.get("compile_config"), names) if compiled else None
+    compilation = _compilation(config.get("compile_config"), names)
     library = import_extra("keras.src.saving.serialization_lib", needed_for=_NEEDED_FOR)
-    with library.ObjectSharingScope(), bounded(items):
+    with library.ObjectSharingScope(), bounded(items, zeros=not fresh):
         model = _made(judged, lambda: library.deserialize_keras_object(judged.config))
         if compilation is not None:
             if not hasattr(model, "compile_from_config"):
                 raise Corrupt("a configuration compiles what is no model")
             _made(compilation, lambda: model.compile_from_config(compilation.config))
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     if not isinstance(model, keras.layers.Layer):
         raise Corrupt(f"a configuration makes a {type(model).__name__}, which is no layer")
     return model
@@ -200,8 +202,9 @@ def _made(judged: Judged, make: Callable[[], Any]) -> Any:
 class _Allowance:
     """How many items variables may still have."""
 
-    def __init__(self, items: int) -> None:
+    def __init__(self, items: int, *, zeros: bool) -> None:
         self.left = items
+        self.zeros = zeros
 
     def take(self, shape: Any) -> None:
         sizes = shape if isinstance(shape, list | tuple) else (shape or 1,)
@@ -218,13 +221,13 @@ _users: list[object] = []
 
 
 @contextmanager
-def bounded(items: int) -> Iterator[None]:
-    """Let layers make at most some more than ``items`` items of variables, all of them zero.
+def bounded(items: int, *, zeros: bool) -> Iterator[None]:
+    """Let layers make at most some more than ``items`` items of variables.
 
-    Numbers drawn at random would be overwritten at once. Python's and numpy's generators, from
+    With ``zeros`` all are zero: numbers drawn at random would be overwritten at once. Python's and numpy's generators, from
     which Keras takes seeds, are the same afterwards.
     """
-    token = _allowed.set(_Allowance(2 * items + _SPARE))
+    token = _allowed.set(_Allowance(2 * items + _SPARE, zeros=zeros))
     states = (random.getstate(), np.random.get_state())  # noqa: NPY002 - it is the global one
     user = object()
     with _lock:
@@ -245,20 +248,21 @@ def bounded(items: int) -> Iterator[None]:
 
 def _patch() -> None:
     """Have layers and metrics ask before they make a variable; only inside ``bounded``."""
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
-    for kind, name, zeros in (
+    keras = the_keras()
+    for kind, name, drawn in (
         (keras.layers.Layer, "add_weight", True),
         (keras.metrics.Metric, "add_variable", False),
     ):
         original = getattr(kind, name)
 
         def asking(
-            self: Any, *args: Any, original: Any = original, zeros: bool = zeros, **options: Any
+            self: Any, *args: Any, original: Any = original, drawn: bool = drawn, **options: Any
         ) -> Any:
             allowance = _allowed.get()
             if allowance is None:
                 return original(self, *args, **options)
             allowance.take(args[0] if args else options.get("shape", ()))
+            zeros = drawn and allowance.zeros
             if zeros and len(args) > 1:
                 args = (args[0], "zeros", *args[2:])
             elif zeros:

@@ -12,8 +12,8 @@ from holdfast.codec.registry import TypeSpec
 from holdfast.codec.tensors import FileData, TensorView
 from holdfast.errors import Corrupt
 from holdfast.frameworks.keras import build as keras_build, state as keras_state
+from holdfast.frameworks.keras.imported import the_keras
 from holdfast.frameworks.keras.judge import parse
-from holdfast.plugins import import_extra
 
 __all__ = ["SPEC", "Stored", "build_model", "own_state", "set_own_state", "stored_of"]
 
@@ -25,6 +25,8 @@ _RUNNING: Final = frozenset(
         "train_function",
     }
 )  # fmt: skip
+# What a layer makes its bins of, and forgets at the next adapt.
+_SKETCH: Final = ("Discretization", "summary")
 _PLAIN: Final = (bool, int, float, str, type(None))
 
 
@@ -74,7 +76,7 @@ def own_state(model: Any) -> dict[str, dict[str, Any]]:
 def _array(value: Any) -> Any:
     if hasattr(value, "assign"):  # a variable
         return np.array(keras_state.array_of(value))
-    keras = import_extra("keras", needed_for="a Keras model")
+    keras = the_keras()
     return np.array(keras.ops.convert_to_numpy(value))
 
 
@@ -178,7 +180,7 @@ def _state(model: Any) -> dict[str, Any]:
 
 def _attributes(model: Any) -> dict[str, dict[str, Any]]:
     """Return what instances carry in plain attributes of the program's own, by path."""
-    keras = import_extra("keras", needed_for="a Keras model")
+    keras = the_keras()
     found: dict[str, dict[str, Any]] = {}
     for path, part in keras_state.parts_of(model):
         if not isinstance(part, keras.layers.Layer):
@@ -186,7 +188,10 @@ def _attributes(model: Any) -> dict[str, dict[str, Any]]:
         found[path] = {
             name: _as_json(value)
             for name, value in vars(part).items()
-            if not name.startswith("_") and name not in _RUNNING and _is_plain(value)
+            if not name.startswith("_")
+            and name not in _RUNNING
+            and (type(part).__name__, name) != _SKETCH
+            and _is_plain(value)
         }
     return found
 
@@ -209,7 +214,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _layer_class() -> type:
-    kind: type = import_extra("keras", needed_for="a Keras model").layers.Layer
+    kind: type = the_keras().layers.Layer
     return kind
 
 

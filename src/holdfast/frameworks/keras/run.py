@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from holdfast.frameworks.keras.imported import the_keras
 from holdfast.frameworks.keras.state import array_of, variables_of
 from holdfast.plugins import import_extra
 
@@ -32,7 +33,7 @@ def call(model: Any, inputs: Any) -> Any:
     Returns:
         numpy arrays, in tuples, lists and dictionaries as the model has them.
     """
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     given = _given(model, inputs)
     if isinstance(model, keras.Model):
         return _plain(model.predict(given, verbose=0), keras)
@@ -138,7 +139,7 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     Returns:
         An array of shape (rows, …), or a tuple, list or dictionary of them.
     """
-    keras = import_extra("keras", needed_for=_NEEDED_FOR)
+    keras = the_keras()
     struct = getattr(model, "_inputs_struct", None)
     if struct is None and isinstance(model, keras.Sequential) and model.built:
         struct = model.inputs[0] if len(model.inputs) == 1 else None

@@ -16,6 +16,7 @@ import numpy as np
 
 from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.errors import Corrupt, PartialLoad, Unsupported
+from holdfast.frameworks.keras.imported import the_keras
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -73,7 +74,7 @@ class Part(NamedTuple):
 
 def parts_of(model: Any) -> Iterator[Part]:
     """Walk a model's parts depth first, each once, under the first path that leads there."""
-    keras = import_extra("keras", needed_for="a Keras model")
+    keras = the_keras()
     saveable = import_extra("keras.src.saving.keras_saveable", needed_for="a Keras model")
     kinds = (saveable.KerasSaveable, keras.random.SeedGenerator)
     todo, seen = [Part("", model)], set()
@@ -135,7 +136,7 @@ def variables_of(model: Any) -> dict[str, Any]:
     Raises:
         Unsupported: Two have the same path.
     """
-    keras = import_extra("keras", needed_for="a Keras model")
+    keras = the_keras()
     found: dict[str, Any] = {}
     for path, value in parts_of(model):
         if isinstance(value, keras.src.backend.Variable):
@@ -149,9 +150,19 @@ def variables_of(model: Any) -> dict[str, Any]:
 
 
 def array_of(variable: Any) -> np.ndarray[Any, Any]:
-    """Return a variable's numbers in its own dtype; a view of them where the backend allows."""
-    keras = import_extra("keras", needed_for="a Keras model")
-    array = np.asarray(keras.ops.convert_to_numpy(variable.value))
+    """Return a variable's numbers in its own dtype; a view of them where the backend allows.
+
+    Raises:
+        Unsupported: JAX took them away, as it does with those of averaged weights after a fit.
+    """
+    keras = the_keras()
+    try:
+        array = np.asarray(keras.ops.convert_to_numpy(variable.value))
+    except RuntimeError as error:
+        raise Unsupported(
+            f"The numbers of {variable.path} are gone: {error!s:.200}",
+            hint="holdfast.save(model, name)  # before predict; or fit again",
+        ) from error
     return array.astype(_dtype(keras.backend.standardize_dtype(variable.dtype)), copy=False)
 
 
@@ -169,7 +180,7 @@ def tensor_of(path: str, variable: Any) -> TensorData:
     Raises:
         Unsupported: Its dtype has no counterpart in safetensors.
     """
-    keras = import_extra("keras", needed_for="a Keras model")
+    keras = the_keras()
     name = keras.backend.standardize_dtype(variable.dtype)
     if name not in _DTYPES:
         raise Unsupported(f"{path} has the dtype {name}, which cannot be kept.")
@@ -229,7 +240,7 @@ def _refuse_unmatched(targets: Mapping[str, Any], stored: Mapping[str, TensorVie
 
 def _fitting(path: str, variable: Any, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return numbers of the variable's dtype; whole ones may differ in width between backends."""
-    keras = import_extra("keras", needed_for="a Keras model")
+    keras = the_keras()
     wanted = _dtype(keras.backend.standardize_dtype(variable.dtype))
     if tuple(variable.shape) == array.shape:
         if wanted == array.dtype:
@@ -255,7 +266,7 @@ def vocabularies_of(model: Any) -> dict[str, dict[str, Any]]:
     for path, layer in parts_of(model):
         if not _is_lookup(layer) or not int(layer.lookup_table.size()):
             continue
-        tokens = [t if isinstance(t, str) else int(t) for t in layer.get_vocabulary()]
+        tokens = [str(t) if isinstance(t, str) else int(t) for t in layer.get_vocabulary()]
         if layer.output_mode == "tf_idf":
             weights = np.asarray(layer.idf_weights.numpy())[: len(tokens)]
             found[path] = {"tokens": tokens, "idf": np.array(weights)}
