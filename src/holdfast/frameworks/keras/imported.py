@@ -15,7 +15,7 @@ from holdfast.plugins import REQUIREMENTS, import_extra
 
 __all__ = ["the_keras"]
 
-_BACKENDS: Final = ("tensorflow", "jax", "torch", "numpy")
+_BACKENDS: Final = ("tensorflow", "jax", "torch")
 _VARIABLE: Final = "KERAS_BACKEND"
 
 
@@ -57,7 +57,7 @@ def _choose_backend() -> None:
 
 
 def _is_installed(name: str) -> bool:
-    return name in _BACKENDS and importlib.util.find_spec(name) is not None
+    return name in (*_BACKENDS, "numpy", "openvino") and importlib.util.find_spec(name) is not None
 
 
 def _configured() -> str:

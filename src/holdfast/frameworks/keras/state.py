@@ -50,7 +50,7 @@ _PASSING: Final = frozenset(
     {
         "_compile_loss", "_compile_metrics", "_loss_tracker", "_functional", "_inbound_nodes",
         "_outbound_nodes", "_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth",
-        "_tracker", "_jax_state", "_self_unconditional_checkpoint_dependencies",
+        "_tracker", "_jax_state", "_modules", "_parameters", "_buffers", "_torch_params", "_self_unconditional_checkpoint_dependencies",
         "_self_unconditional_dependency_names", "_unconditional_checkpoint_dependencies",
     }
 )  # fmt: skip
@@ -108,7 +108,10 @@ def _children(part: Part, keras: Any) -> Iterator[Part]:
         or (isinstance(value, keras.Model) and hasattr(value, "_operations_by_depth"))
     ):
         yield from (Part(f"{prefix}{layer.name}", layer) for layer in value.layers)
-    attributes = {name: each for name, each in vars(value).items() if name not in _PASSING}
+    own = vars(value)
+    # Under PyTorch a layer is a module too, which keeps other modules in a table of its own.
+    own = {**own, **own.get("_modules", {})}
+    attributes = {name: each for name, each in own.items() if name not in _PASSING}
     optimizer = isinstance(value, keras.optimizers.Optimizer)
     if optimizer:
         attributes.pop("_trainable_variables", None)
