@@ -206,13 +206,16 @@ def register(
     Raises:
         UsageError: The name is taken, or instances are more than their ``__dict__``.
     """
+    if _is_keras_class(cls) and arguments is None:
+        import_module(_MODULES["keras"]).register(cls, name=name)
+        return
     if _is_module_class(cls):
         adapter = import_module(_MODULES["torch"])
         adapter.register(cls, name=name, arguments=arguments)
         return
     if arguments is not None:
         raise UsageError(
-            f"arguments= is for torch modules; {cls.__qualname__} is kept by its __dict__.",
+            f"arguments= is for torch modules; {cls.__qualname__} is none.",
             hint=f"holdfast.register({cls.__qualname__})",
         )
     spec = _own_spec(cls, "user." + (name or f"{cls.__module__}.{cls.__qualname__}"))
@@ -257,6 +260,10 @@ def _own_spec(cls: type, identifier: str) -> TypeSpec:
         encode=vars,
         attributes=True,
     )
+
+
+def _is_keras_class(cls: type) -> bool:
+    return any(base.__module__.startswith("keras.src.") for base in cls.__mro__)
 
 
 def _is_module_class(cls: type) -> bool:

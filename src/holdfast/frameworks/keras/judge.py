@@ -15,7 +15,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from holdfast.errors import Corrupt, EnvironmentMismatch, UnsafeContent
 
@@ -33,7 +33,6 @@ _BOUNDS: Final = {"ngrams": 64, "num_oov_indices": 1 << 20}
 _SHAPES: Final = frozenset({"batch_shape", "batch_input_shape", "shape", "input_shape"})
 _DTYPE: Final = re.compile(r"bool|string|u?int[0-9]{1,2}|b?float[0-9]{1,2}(_e[0-9a-z]{1,8})?")
 
-_LOOKUPS: Final = frozenset({"IndexLookup", "IntegerLookup", "StringLookup", "TextVectorization"})
 # Where older releases kept classes that have no public name.
 _MOVED: Final = {
     ("keras.engine.functional", "Functional"): "keras.src.models.functional",
@@ -42,6 +41,8 @@ _MOVED: Final = {
     ("keras.models", "Sequential"): "keras",
     ("keras.models", "Model"): "keras",
 }
+# Under PyTorch an optimizer is of a class of its backend.
+_OF_BACKENDS: Final = re.compile(r"keras\.src\.backend\.[a-z]{1,20}\.optimizers\.")
 # Python's own functions; by the module "builtins" Keras means any function.
 _BUILTINS: Final = frozenset(dir(builtins))
 # Packages of which a file names no part but what is in the table.
@@ -82,6 +83,8 @@ def _read() -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
 
 
 _CLASSES, _FUNCTIONS = _read()
+# Also by what they were called before.
+_ACTIVATIONS: Final = _FUNCTIONS["keras.activations"] | {"hard_swish", "softsign", "swish"}
 _NAMES: Final = frozenset(name for names in _CLASSES.values() for name in names)
 
 
@@ -195,8 +198,10 @@ class _Walk:
         if name == "function":
             return self._function(module, config, where)
         own = self._name(module, name, registered, where)
-        if name in _LOOKUPS and isinstance(config, dict):
+        if isinstance(config, dict):
             _refuse_path(config.get("vocabulary"), where)
+            if own["registered_name"] is None:
+                self._functions_by_name(config, where)
         rest = {key: value for key, value in item.items() if key not in own}
         return {**own, **self._members(rest, where, depth)}
 
@@ -205,6 +210,8 @@ class _Walk:
     ) -> dict[str, Any]:
         """Judge what an object is of; return the three fields that say so."""
         module = _MOVED.get((module or "", name), module)
+        if module and _OF_BACKENDS.match(module):
+            module, registered = "keras.optimizers", None
         wanted = registered or name
         own: dict[str, Any] = {"module": module, "class_name": name, "registered_name": registered}
         if wanted in self._registered:  # Keras looks there first
@@ -214,31 +221,39 @@ class _Walk:
         if registered in (None, name) and name in known:
             self.found.classes[f"{module}.{name}" if module else name] = None
             return own | {"registered_name": None}
+        if self._strangers and not self._is_foreign(module, name):
+            self.found.custom[wanted] = None
+            return own
         self._refuse(module, name, wanted, where)
         return own
 
-    def _refuse(self, module: str | None, name: str, wanted: str, where: str) -> None:
-        """Refuse a class or function that is neither Keras' nor registered."""
+    def _is_foreign(self, module: str | None, name: str) -> bool:
+        """Say whether something is known to be no class of the program's own."""
         top = (module or "").partition(".")[0]
-        foreign = top in _FOREIGN or top in sys.stdlib_module_names - {"__main__", "builtins"}
+        standard = sys.stdlib_module_names - {"__main__", "builtins"}
+        builtin = top == "builtins" and name in _BUILTINS
+        return builtin or top in _FOREIGN or top in standard or name.rpartition(">")[2] in _CODE
+
+    def _refuse(self, module: str | None, name: str, wanted: str, where: str) -> NoReturn:
+        """Refuse a class or function that is neither Keras' nor registered."""
         said = f"{module}.{name}"[:120] if module else wanted[:120]
-        if name.rpartition(">")[2] in _CODE:
-            raise UnsafeContent(f"UNSAFE  {where[-100:]} {_CODE[name.rpartition('>')[2]]}. Nothing "
-                                "was run.", hint=_OWN_LAYER)  # fmt: skip
-        if foreign or (top == "builtins" and name in _BUILTINS):
+        code = _CODE.get(name.rpartition(">")[2])
+        if code:
+            raise UnsafeContent(
+                f"UNSAFE  {where[-100:]} {code}. Nothing was run.", hint=_OWN_LAYER
+            )
+        if self._is_foreign(module, name):
             raise UnsafeContent(
                 f"UNSAFE  {where[-100:]} names {said}, which is no part of a model. Nothing was "
                 "imported or run.",
                 hint=REGISTER,
             )
-        if not self._strangers:
-            raise EnvironmentMismatch(
-                f"Needs {wanted[:120]} (in {where[-100:]}), which this program did not register "
-                "with Keras; Holdfast imports nothing that a file names.",
-                hint=f"import {module or 'the_module'}  # with register_keras_serializable above "
-                f'{name[:60]}\nholdfast.load("REF")  # or into= a model of the same layers',
-            )
-        self.found.custom[wanted] = None
+        raise EnvironmentMismatch(
+            f"Needs {wanted[:120]} (in {where[-100:]}), which this program did not register "
+            "with Keras; Holdfast imports nothing that a file names.",
+            hint=f"import {module or 'the_module'}  # with register_keras_serializable above "
+            f'{name[:60]}\nholdfast.load("REF")  # or into= a model of the same layers',
+        )
 
     def _function(self, module: str | None, config: Any, where: str) -> dict[str, Any]:
         if not isinstance(config, str):
@@ -252,11 +267,27 @@ class _Walk:
             self.found.custom[own_name] = None
             return own | {"config": own_name, "registered_name": own_name}
         if module is None or config not in _FUNCTIONS.get(module, ()):
-            strangers, self._strangers = self._strangers, False
             self._refuse(module, config, config, where)
-            self._strangers = strangers
         self.found.classes[f"{module}.{config}"] = None
         return own | {"registered_name": config}
+
+    def _functions_by_name(self, config: dict[str, Any], where: str) -> None:
+        """Judge functions of which layers of Keras keep the name alone, whosever they are."""
+        for key, value in config.items():
+            if not key.endswith("activation") or not isinstance(value, str | dict):
+                continue
+            if value == "<lambda>" or (isinstance(value, dict) and "class_name" not in value):
+                raise UnsafeContent(
+                    f"UNSAFE  {where[-100:]} holds a Python function without a name as its {key}. "
+                    "Nothing was run.",
+                    hint=REGISTER,
+                )
+            if isinstance(value, dict):
+                continue
+            if value in self._registered:
+                self.found.custom[value] = None
+            elif value not in _ACTIVATIONS:
+                self._refuse(None, value, value, where)
 
     def _data(self, name: str, config: Any, where: str, depth: int) -> Any:
         """Judge what is a value and no object: an array, bytes, a slice."""

@@ -237,7 +237,8 @@ def _refuse_unmatched(targets: Mapping[str, Any], stored: Mapping[str, TensorVie
         said.append(f"{len(unknown)} stored ones are not of it ({unknown[0]})")
     raise PartialLoad(
         f"The model as built has other variables: {'; '.join(said)[:400]}. Nothing was changed.",
-        hint="def build(self, input_shape): ...  # of the class: makes every layer and variable",
+        hint="model(inputs)  # once before into=, which makes its variables; for a load without\n"
+        "# into= the class's build(self, input_shape) makes every layer and variable",
     )
 
 
