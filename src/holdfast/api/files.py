@@ -1,4 +1,4 @@
-"""Model files that can be kept without running anything: safetensors, npz and ONNX."""
+"""Model files that can be kept without running anything: safetensors, npz, ONNX, SavedModel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.codec.tensors import ITEMSIZE
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
-from holdfast.frameworks import onnx
+from holdfast.frameworks import onnx, tensorflow
 from holdfast.plugins import import_extra
 from holdfast.trust.report import KINDS, Report, Severity
 from holdfast.trust.scan import scan_path
@@ -37,7 +37,7 @@ def model_from_file(path: Path) -> Any:
 
     Returns:
         A dictionary of numpy arrays (of torch tensors when the file says it comes from torch,
-        or holds dtypes numpy lacks), or an ``onnx.OnnxFile``.
+        or holds dtypes numpy lacks), an ``onnx.OnnxFile`` or a ``tensorflow.SavedModel``.
 
     Raises:
         UnsafeContent: The file is a pickle or contains one; it was not opened.
@@ -53,8 +53,11 @@ def model_from_file(path: Path) -> Any:
         return read_npz(path)
     if kind == "onnx":
         return onnx.open_file(path)
+    if kind == "savedmodel" and path.is_dir():
+        return tensorflow.open_folder(path)
     raise Unsupported(
-        f"{path}: {KINDS[kind]}. Only safetensors, npz and ONNX files are saved as they are.",
+        f"{path}: {KINDS[kind]}. Only safetensors, npz and ONNX files and the folders of "
+        "SavedModels are saved as they are.",
         hint=f"hold convert {path} --name NAME  # or save the live object: holdfast.save(model)",
         ref=str(path),
     )

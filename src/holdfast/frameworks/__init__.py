@@ -53,6 +53,7 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "spacy": ("spacy",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx",),
+    "tensorflow": ("tensorflow",),
     "python": (),
 }
 _MODULES: Final = {name: f"holdfast.frameworks.{name}" for name in _PACKAGES}

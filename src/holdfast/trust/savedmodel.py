@@ -179,8 +179,17 @@ class _Walk:
             self.found.assets.append(item.table().text(2)[:_SHOWN])
         if objects is not None:
             self.found.objects = True
-            for item in self.message("SavedObjectGraph", objects.table()).all(2):
-                self._offered.add(item.table().text(1))
+            self._objects(self.message("SavedObjectGraph", objects.table()))
+
+    def _objects(self, graph: Table) -> None:
+        """Note the functions that objects have: those that a load may run, or hands out."""
+        for item in graph.all(2):
+            self._offered.add(item.table().text(1))
+        for node in graph.all(1):
+            for part in node.message():
+                if part.number in (6, 8):  # a function of several traces, a single trace
+                    names = part.table().all(1)
+                    self._offered.update(name.text() for name in names)
 
     def graph(self, graph: Table) -> None:
         for node in graph.all(1):
