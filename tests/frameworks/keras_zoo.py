@@ -189,9 +189,7 @@ def with_lora():
 
 
 def own_layer():
-    model = keras.Sequential(
-        [keras.Input((4,)), Scale(3.0), layers.Dense(2, activation=doubled)]
-    )
+    model = keras.Sequential([keras.Input((4,)), Scale(3.0), layers.Dense(2, activation=doubled)])
     return trained(model, rows(4))
 
 

@@ -14,7 +14,9 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 pytest.importorskip("jax", reason="jax is not installed")
-keras = pytest.importorskip("keras", reason="keras is not installed")
+pytest.importorskip("keras", reason="keras is not installed")
+
+import keras
 
 import holdfast
 from holdfast import frameworks
@@ -356,7 +358,8 @@ class TestFilesOfKeras:
     """Keras' own files, written and read by Keras, are the judge of our reader and writer."""
 
     @pytest.mark.parametrize(
-        "name", [n for n in zoo.MODELS if n not in ("application", "layer alone", "shared between models")]
+        "name",
+        [n for n in zoo.MODELS if n not in ("application", "layer alone", "shared between models")],
     )
     def test_an_archive_is_read_as_keras_reads_it(self, name, tmp_path):
         model, _ = zoo.MODELS[name]()

@@ -20,8 +20,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 pytest.importorskip("jax", reason="jax is not installed")
-keras = pytest.importorskip("keras", reason="keras is not installed")
-h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+pytest.importorskip("keras", reason="keras is not installed")
+pytest.importorskip("h5py", reason="h5py is not installed")
+
+import h5py
+import keras
 
 from holdfast.errors import Corrupt, EnvironmentMismatch, HoldfastError, UnsafeContent
 from holdfast.frameworks import keras as adapter
@@ -96,7 +99,10 @@ GADGETS = {
     "whole numbers from a file": layer("keras.layers", "IntegerLookup", vocabulary="/etc/passwd"),
     "texts from a file": layer("keras.layers", "TextVectorization", vocabulary="http://a/b"),
     "typespec": {
-        "module": "os", "class_name": "__typespec__", "spec_name": "system", "config": [],
+        "module": "os",
+        "class_name": "__typespec__",
+        "spec_name": "system",
+        "config": [],
         "registered_name": None,
     },
     "unknown value": {"class_name": "__reduce__", "config": {}},
@@ -155,7 +161,9 @@ def test_registered_names_do_not_open_keras_for_others():
         dense(build_config={"input_shape": [None, 1 << 40]}),
         model_of(layer("keras.layers", "Embedding", input_dim=1 << 40, output_dim=1)),
         model_of(layer("keras.layers", "TextVectorization", ngrams=1 << 30)),
-        model_of(layer("keras.layers", "LSTM", units=1, unroll=True), {"batch_shape": [1, 1 << 30]}),
+        model_of(
+            layer("keras.layers", "LSTM", units=1, unroll=True), {"batch_shape": [1, 1 << 30]}
+        ),
         {"class_name": ["Dense"], "config": {}},
         {"class_name": "Dense", "config": 5},
         {"module": 5, "class_name": "Dense", "config": {}},

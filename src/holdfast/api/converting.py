@@ -118,5 +118,11 @@ _READERS: Final[dict[str, Callable[[Path, Registry], Any]]] = {
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file; of a folder, that of its files' names and digests in order."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for inside in sorted(each for each in path.rglob("*") if each.is_file()):
+        whole.update(f"{_digest(inside)}  {inside.relative_to(path).as_posix()}\n".encode())
+    return whole.hexdigest()

@@ -38,7 +38,7 @@ _SHOWN: Final = 100
 
 
 def _read() -> tuple[frozenset[str], frozenset[str]]:
-    place = resources.files("holdfast.trust").joinpath("tensorflow_operators.json")
+    place = resources.files("holdfast.trust").joinpath("savedmodel_operators.json")
     table = json.loads(place.read_text("utf-8"))
     return frozenset(table["computing"]), frozenset(table["of_checkpoints"])
 
@@ -210,7 +210,9 @@ class _Walk:
         signature = function.one(1)
         name = "" if signature is None else signature.table().text(1)
         if not name or name in self.found.functions:
-            raise Corrupt(f"a function of the graph has no name or one that is taken ({name!r:.80})")
+            raise Corrupt(
+                f"a function of the graph has no name or one that is taken ({name!r:.80})"
+            )
         if len(self.found.functions) >= _MOST_FUNCTIONS:
             raise Corrupt(f"the graph has more than {_MOST_FUNCTIONS:,} functions")
         self.found.functions[name] = None

@@ -168,9 +168,7 @@ def _entries(view: memoryview) -> Iterator[tuple[str, memoryview]]:
                 raise Corrupt("a key of a checkpoint's index is not UTF-8") from error
 
 
-def _block(
-    view: memoryview, handle: tuple[int, int]
-) -> Iterator[tuple[bytes, memoryview]]:
+def _block(view: memoryview, handle: tuple[int, int]) -> Iterator[tuple[bytes, memoryview]]:
     """Yield the entries of a block; each key leaves out what it shares with the one before."""
     start, size = handle
     if start + size + _TRAILER > len(view):

@@ -7,7 +7,7 @@ saving_lib.py``: a zip archive of ``config.json``, ``model.weights.h5`` and ``as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -139,9 +139,10 @@ def _dtype(dataset: Hdf5Dataset, file: Hdf5File) -> np.dtype[Any]:
     said = file.attributes.get(dataset.path, {}).get("dtype")
     if said == "bfloat16":
         kinds: Any = import_extra("ml_dtypes", needed_for="bfloat16 numbers")
-        return np.dtype(kinds.bfloat16)
+        exotic: np.dtype[Any] = np.dtype(kinds.bfloat16)
+        return exotic
     try:
-        dtype = np.dtype(dataset.dtype)
+        dtype: np.dtype[Any] = np.dtype(dataset.dtype)
     except TypeError:
         dtype = np.dtype(object)
     if dtype.kind not in "biufS":
@@ -235,7 +236,8 @@ def write_archive(model: Any, path: Path) -> None:
         Unsupported: It is a layer alone, or Keras cannot write it.
     """
     keras = the_keras()
-    _write(model, path, ".keras", lambda to: keras.saving.save_model(model, to))
+    _require_model(model, ".keras")
+    _write(path, ".keras", lambda to: keras.saving.save_model(model, to))
 
 
 def write_weights(model: Any, path: Path) -> None:
@@ -246,16 +248,20 @@ def write_weights(model: Any, path: Path) -> None:
         MissingExtra: The package h5py is not installed.
     """
     import_extra("h5py", needed_for="writing .h5 files")
-    _write(model, path, ".weights.h5", lambda to: model.save_weights(to))
+    _require_model(model, ".weights.h5")
+    _write(path, ".weights.h5", model.save_weights)
 
 
-def _write(model: Any, path: Path, ending: str, write: Any) -> None:
-    keras = the_keras()
-    if not isinstance(model, keras.Model):
+def _require_model(model: Any, ending: str) -> None:
+    if not isinstance(model, the_keras().Model):
         raise Unsupported(
             f"Keras writes models to a {ending} file, and no {type(model).__name__}.",
             hint="hold export REF model.safetensors",
         )
+
+
+def _write(path: Path, ending: str, write: Callable[[Path], None]) -> None:
+    """Have Keras write a file beside the path, for it asks for an ending of its own."""
     beside = path.with_name(f"{path.name}{ending}")
     try:
         write(beside)

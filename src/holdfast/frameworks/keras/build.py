@@ -224,8 +224,8 @@ _users: list[object] = []
 def bounded(items: int, *, zeros: bool) -> Iterator[None]:
     """Let layers make at most some more than ``items`` items of variables.
 
-    With ``zeros`` all are zero: numbers drawn at random would be overwritten at once. Python's and numpy's generators, from
-    which Keras takes seeds, are the same afterwards.
+    With ``zeros`` all are zero: numbers drawn at random would be overwritten at once. Python's and
+    numpy's generators, from which Keras takes seeds, are the same afterwards.
     """
     token = _allowed.set(_Allowance(2 * items + _SPARE, zeros=zeros))
     states = (random.getstate(), np.random.get_state())  # noqa: NPY002 - it is the global one

@@ -221,10 +221,9 @@ class _Walk:
         if registered in (None, name) and name in known:
             self.found.classes[f"{module}.{name}" if module else name] = None
             return own | {"registered_name": None}
-        if self._strangers and not self._is_foreign(module, name):
-            self.found.custom[wanted] = None
-            return own
-        self._refuse(module, name, wanted, where)
+        if not self._strangers or self._is_foreign(module, name):
+            self._refuse(module, name, wanted, where)
+        self.found.custom[wanted] = None
         return own
 
     def _is_foreign(self, module: str | None, name: str) -> bool:
@@ -239,9 +238,7 @@ class _Walk:
         said = f"{module}.{name}"[:120] if module else wanted[:120]
         code = _CODE.get(name.rpartition(">")[2])
         if code:
-            raise UnsafeContent(
-                f"UNSAFE  {where[-100:]} {code}. Nothing was run.", hint=_OWN_LAYER
-            )
+            raise UnsafeContent(f"UNSAFE  {where[-100:]} {code}. Nothing was run.", hint=_OWN_LAYER)
         if self._is_foreign(module, name):
             raise UnsafeContent(
                 f"UNSAFE  {where[-100:]} names {said}, which is no part of a model. Nothing was "

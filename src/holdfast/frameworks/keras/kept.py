@@ -21,8 +21,8 @@ __all__ = ["SPEC", "Stored", "build_model", "own_state", "set_own_state", "store
 # the configuration, and are counted up where a layer makes others.
 _RUNNING: Final = frozenset(
     {
-        "name", "predict_function", "stop_evaluating", "stop_predicting", "stop_training", "test_function",
-        "train_function",
+        "name", "predict_function", "stop_evaluating", "stop_predicting", "stop_training",
+        "test_function", "train_function",
     }
 )  # fmt: skip
 # What a layer makes its bins of, and forgets at the next adapt.

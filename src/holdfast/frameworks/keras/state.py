@@ -50,7 +50,8 @@ _PASSING: Final = frozenset(
     {
         "_compile_loss", "_compile_metrics", "_loss_tracker", "_functional", "_inbound_nodes",
         "_outbound_nodes", "_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth",
-        "_tracker", "_jax_state", "_modules", "_parameters", "_buffers", "_torch_params", "_self_unconditional_checkpoint_dependencies",
+        "_tracker", "_jax_state", "_modules", "_parameters", "_buffers", "_torch_params",
+        "_self_unconditional_checkpoint_dependencies",
         "_self_unconditional_dependency_names", "_unconditional_checkpoint_dependencies",
     }
 )  # fmt: skip

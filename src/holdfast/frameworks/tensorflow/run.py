@@ -37,9 +37,7 @@ class Signature(NamedTuple):
 
 def signatures_of(model: Any) -> dict[str, Signature]:
     """Return what can be called of a SavedModel or a module, ``serving_default`` first."""
-    if isinstance(model, SavedModel):
-        found = {name: _restored(each) for name, each in model.signatures.items()}
-    elif isinstance(getattr(model, "signatures", None), Mapping):
+    if isinstance(model, SavedModel) or isinstance(getattr(model, "signatures", None), Mapping):
         found = {name: _restored(each) for name, each in model.signatures.items()}
     else:
         found = dict(_live(model))
@@ -56,7 +54,9 @@ def _restored(function: Any) -> Signature:
 
 def _live(module: Any) -> Iterator[tuple[str, Signature]]:
     """Yield the functions of a live module that say what they take."""
-    kind = import_extra("tensorflow.types.experimental", needed_for="a tf.Module").PolymorphicFunction
+    kind = import_extra(
+        "tensorflow.types.experimental", needed_for="a tf.Module"
+    ).PolymorphicFunction
     names = dict.fromkeys(name for base in type(module).__mro__ for name in vars(base))
     for name in [*names, *vars(module)]:
         if name.startswith("_") and name != "__call__":
@@ -128,7 +128,9 @@ def _given(specs: Mapping[str, Any], inputs: Any) -> dict[str, Any]:
     if found.keys() != specs.keys():
         raise UsageError(
             f"The signature takes {', '.join(sorted(specs)) or 'nothing'}.",
-            hint="holdfast.save(model, name, inputs={" + ", ".join(f"{n!r}: …" for n in specs) + "})",
+            hint="holdfast.save(model, name, inputs={"
+            + ", ".join(f"{n!r}: …" for n in specs)
+            + "})",
         )
     return {name: _shaped(found[name], spec) for name, spec in specs.items()}
 
@@ -209,9 +211,7 @@ def variables_of(model: Any) -> list[Any]:
 def steady(model: Any) -> Iterator[None]:
     """Put variables that a call may change back on exit: those that are not trained."""
     kept = [
-        (variable, variable.numpy())
-        for variable in variables_of(model)
-        if not variable.trainable
+        (variable, variable.numpy()) for variable in variables_of(model) if not variable.trainable
     ]
     try:
         yield

@@ -2,7 +2,7 @@
 
 Run it under each supported release and review the difference::
 
-    python tools/list_tensorflow_operators.py
+    python tools/list_savedmodel_operators.py
 
 Taken are the public operators that TensorFlow says have no state, less those that read or write
 files, call a network, copy to debuggers, run other programs or hold data sets; and of those with
@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow.core.framework import op_def_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-TABLE = Path(__file__).parents[1] / "src/holdfast/trust/tensorflow_operators.json"
+TABLE = Path(__file__).parents[1] / "src/holdfast/trust/savedmodel_operators.json"
 
 # No part of a model that answers, or more than computing, whatever TensorFlow says of its state.
 LEFT_OUT = re.compile(
@@ -58,9 +58,7 @@ OF_CHECKPOINTS = ("MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"
 def computing() -> set[str]:
     """Return the operators of the installed release that are taken."""
     found = op_def_pb2.OpList()
-    found.ParseFromString(
-        pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())
-    )
+    found.ParseFromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
     public = set(dir(tf.raw_ops))
     names = {each.name for each in found.op if not each.is_stateful and each.name in public}
     names = {name for name in names if not LEFT_OUT.fullmatch(name)}
