@@ -204,6 +204,37 @@ def test_writing_a_checkpoint_is_refused_where_an_object_reaches_it(files):
         _ = changed(files, offer).described
 
 
+def test_signatures_that_are_none_are_refused(files):
+    def rename(model):
+        for node in model.meta_graphs[0].object_graph_def.nodes:
+            for child in node.children:
+                if child.local_name == "signatures":
+                    child.local_name = "others"
+                elif child.local_name == "weight":
+                    child.local_name = "signatures"
+
+    model = changed(files, rename)
+    with pytest.raises(Corrupt):
+        adapter.methods(model)
+
+
+@pytest.mark.parametrize(
+    "name", ["__class__", "__dict__", "__call__", "_track_trackable", "signatures", ""]
+)
+def test_names_of_objects_are_only_names(files, name):
+    def rename(model):
+        for node in model.meta_graphs[0].object_graph_def.nodes:
+            for child in node.children:
+                if child.local_name == "weight":
+                    child.local_name = name
+
+    model = changed(files, rename)
+    try:
+        assert isinstance(adapter.methods(model), tuple)
+    except HoldfastError:
+        return
+
+
 def test_a_gradient_that_writes_is_refused(files):
     def offer(model):
         library = model.meta_graphs[0].graph_def.library

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from holdfast.errors import UsageError
+from holdfast.errors import Corrupt, UsageError
 from holdfast.frameworks.tensorflow.files import SavedModel
 from holdfast.plugins import import_extra
 
@@ -36,9 +36,16 @@ class Signature(NamedTuple):
 
 
 def signatures_of(model: Any) -> dict[str, Signature]:
-    """Return what can be called of a SavedModel or a module, ``serving_default`` first."""
+    """Return what can be called of a SavedModel or a module, ``serving_default`` first.
+
+    Raises:
+        Corrupt: The SavedModel calls something a signature that is none.
+    """
     if isinstance(model, SavedModel) or isinstance(getattr(model, "signatures", None), Mapping):
-        found = {name: _restored(each) for name, each in model.signatures.items()}
+        try:
+            found = {str(name): _restored(each) for name, each in model.signatures.items()}
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise Corrupt(f"the signatures of the SavedModel are none: {error!s:.200}") from error
     else:
         found = dict(_live(model))
         if _FIRST not in found and found:
