@@ -162,10 +162,31 @@ def build(config: Any, items: int, *, fresh: bool = False) -> Any:
             if not hasattr(model, "compile_from_config"):
                 raise Corrupt("a configuration compiles what is no model")
             _made(compilation, lambda: model.compile_from_config(compilation.config))
+    _name_operations(plan, model)
     keras = the_keras()
     if not isinstance(model, keras.layers.Layer):
         raise Corrupt(f"a configuration makes a {type(model).__name__}, which is no layer")
     return model
+
+
+def _name_operations(config: Any, model: Any) -> None:
+    """Give operations on arrays the names that they had; Keras before 3.11 counts them anew."""
+    todo = [(config, model)]
+    while todo:
+        told, built = todo.pop()
+        inner = told.get("config")
+        plan = inner.get("layers") if isinstance(inner, dict) else None
+        parts = getattr(built, "operations", None)
+        if isinstance(built, the_keras().Sequential):
+            parts = built.layers
+            plan = [each for each in plan or () if each.get("class_name") != "InputLayer"]
+        if not plan or not parts or len(plan) != len(parts):
+            continue
+        for each, part in zip(plan, parts, strict=True):
+            name, module = each.get("name"), each.get("module")
+            if isinstance(name, str) and str(module).startswith("keras.src.ops."):
+                part.name = name
+            todo.append((each, part))
 
 
 def _compilation(config: Any, names: frozenset[str]) -> Judged | None:
