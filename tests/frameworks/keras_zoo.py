@@ -263,5 +263,4 @@ MODELS = {
     "int8": quantized, "lora": with_lora, "own layer": own_layer, "own model": own_model,
     "scheduled": scheduled, "frozen": frozen, "several losses": several_losses,
     "time distributed": time_distributed, "layer alone": layer_alone, "spectral": spectral,
-    "application": application,
 }  # fmt: skip

@@ -65,11 +65,11 @@ class TestConformance(AdapterConformance):
     def adapter(self):
         return adapter
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def model(self):
         return zoo.sequential()[0]
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def other(self):
         keras.utils.set_random_seed(4)
         return zoo.sequential()[0]
@@ -80,11 +80,11 @@ class TestConformance(AdapterConformance):
 
 
 class TestConformanceOfGraphs(TestConformance):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def model(self):
         return zoo.functional()[0]
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def other(self):
         keras.utils.set_random_seed(4)
         return zoo.functional()[0]
@@ -105,6 +105,12 @@ def test_a_model_is_saved_proved_and_loaded(name, tmp_path):
     ids = [holdfast.get(f"kept@v{i}", store=tmp_path / "s").content for i in (1, 2)]
     assert ids[0].structure == ids[1].structure
     assert ids[0].tensors == ids[1].tensors
+
+
+def test_a_network_of_keras_itself_is_kept(tmp_path):
+    model, _ = zoo.application()
+    holdfast.save(model, "kept", golden=None, store=tmp_path / "s")
+    assert difference(model, holdfast.load("kept", store=tmp_path / "s")) is None
 
 
 @pytest.mark.keeps("keras", "sequential, functional, nested and subclassed models", "keras")
@@ -343,6 +349,19 @@ def test_a_backend_that_is_installed_is_taken(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_model_of_a_newer_release_says_so(tmp_path, monkeypatch):
+    model, inputs = zoo.functional()
+    with monkeypatch.context() as patched:
+        patched.setattr(keras, "__version__", "3.99.0")
+        patched.setattr(
+            "holdfast.environment.capture.capture", lambda _: {"packages": {"keras": "3.99.0"}}
+        )
+        holdfast.save(model, "kept", inputs=inputs, store=tmp_path / "s")
+    monkeypatch.setattr(keras.layers.Dense, "from_config", classmethod(lambda cls, _: cls()))
+    with pytest.raises(EnvironmentMismatch, match=r"Written by Keras 3\.99\.0"):
+        holdfast.load("kept", store=tmp_path / "s")
+
+
 def test_numbers_that_changed_are_told(tmp_path):
     model, inputs = zoo.sequential()
     changed = keras.models.clone_model(model)
@@ -359,7 +378,7 @@ class TestFilesOfKeras:
 
     @pytest.mark.parametrize(
         "name",
-        [n for n in zoo.MODELS if n not in ("application", "layer alone", "shared between models")],
+        [n for n in zoo.MODELS if n not in ("layer alone", "shared between models")],
     )
     def test_an_archive_is_read_as_keras_reads_it(self, name, tmp_path):
         model, _ = zoo.MODELS[name]()

@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.version import InvalidVersion, Version
+
 from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
-from holdfast.errors import UsageError
+from holdfast.errors import Corrupt, EnvironmentMismatch, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.keras import archive, kept, run, state
 from holdfast.frameworks.keras.imported import the_keras
@@ -96,7 +98,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
     Raises:
         MissingExtra: Keras is not installed.
         UnsafeContent: The configuration holds code or names what is no part of a model.
-        EnvironmentMismatch: It needs a class that the program did not register.
+        EnvironmentMismatch: It needs a class that the program did not register, or a newer Keras.
         PartialLoad: The variables do not match one to one; nothing was changed.
         Corrupt: The structure is not one that ``pack`` writes, or Keras makes no model of it.
         UsageError: ``into=``, ``rename=`` or ``device=`` cannot be used.
@@ -136,7 +138,26 @@ def _unpacked(opened: Opened, registry: Registry, options: LoadOptions, keras: A
 
 
 def _decoded(opened: Opened, registry: Registry) -> Any:
-    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
+    try:
+        return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
+    except Corrupt as error:
+        written, here = _release(opened), str(the_keras().__version__)
+        if written is None or Version(written) <= Version(here):
+            raise
+        raise EnvironmentMismatch(
+            f"Written by Keras {written}, and installed is {here}: {error.message}",
+            hint=f'python -m pip install "keras>={written}"',
+        ) from error
+
+
+def _release(opened: Opened) -> str | None:
+    """Return the release of Keras that wrote a version, as its record says."""
+    packages = opened.facts.get("packages")
+    written = packages.get("keras") if isinstance(packages, Mapping) else None
+    try:
+        return None if written is None else str(Version(str(written)))
+    except InvalidVersion:
+        return None
 
 
 def difference(model: Any, built: Any, registry: Registry) -> str | None:
