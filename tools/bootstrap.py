@@ -21,7 +21,7 @@ SCRIPTS = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
 HEAVY = {
     "catboost": "catboost",
     "jax": "jax",
-    "keras": "keras,jax,h5",
+    "keras": "keras,jax,h5,torch",
     "spacy": "spacy",
     "statsmodels": "statsmodels",
     "tensorflow": "keras,tensorflow,h5",

@@ -1,4 +1,4 @@
-"""Model files that can be kept without running anything: safetensors, npz and ONNX."""
+"""Model files that can be kept without running anything: safetensors, npz, ONNX, SavedModel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from holdfast.trust.scan import scan_path
 
 __all__ = ["model_from_file"]
 
-_SAVED: Final = frozenset({"npz", "onnx", "safetensors"})
+_SAVED: Final = frozenset({"npz", "onnx", "safetensors", "savedmodel"})
 _PICKLED: Final = frozenset({"joblib", "pickle", "torch", "torch-legacy", "torchscript"})
 
 
@@ -23,7 +23,7 @@ def model_from_file(path: Path) -> Any:
 
     Returns:
         A dictionary of numpy arrays (of torch tensors when the file says it comes from torch,
-        or holds dtypes numpy lacks), or an ``onnx.OnnxFile``.
+        or holds dtypes numpy lacks), an ``onnx.OnnxFile`` or a ``tensorflow.SavedModel``.
 
     Raises:
         UnsafeContent: The file is a pickle or contains one; it was not opened.
@@ -35,8 +35,8 @@ def model_from_file(path: Path) -> Any:
     if report.kind in _SAVED:
         return read(path, report.kind).model
     raise Unsupported(
-        f"{path}: {KINDS[report.kind]}. "
-        "Only safetensors, npz and ONNX files are saved as they are.",
+        f"{path}: {KINDS[report.kind]}. Only safetensors, npz and ONNX files and the folders of "
+        "SavedModels are saved as they are.",
         hint=f"hold convert {path} --name NAME  # or save the live object: holdfast.save(model)",
         ref=str(path),
     )

@@ -45,6 +45,7 @@ __all__ = [
 # Adapter to the packages one of which its models come from, asked in this order: what builds on
 # another framework comes before it. "python" takes whatever the codec can keep, so it is last.
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
+    "keras": ("keras",),
     "torch": ("torch",),
     "jax": ("jax",),
     "xgboost": ("xgboost",),
@@ -54,6 +55,7 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "spacy": ("spacy",),
     "sklearn": ("sklearn",),
     "onnx": ("onnx",),
+    "tensorflow": ("tensorflow",),
     "python": (),
 }
 # Adapters that know what other releases of their framework kept.
@@ -219,13 +221,16 @@ def register(
     Raises:
         UsageError: The name is taken, or instances are more than their ``__dict__``.
     """
+    if _is_keras_class(cls) and arguments is None:
+        import_module(_MODULES["keras"]).register(cls, name=name)
+        return
     if _is_module_class(cls):
         adapter = import_module(_MODULES["torch"])
         adapter.register(cls, name=name, arguments=arguments)
         return
     if arguments is not None:
         raise UsageError(
-            f"arguments= is for torch modules; {cls.__qualname__} is kept by its __dict__.",
+            f"arguments= is for torch modules; {cls.__qualname__} is none.",
             hint=f"holdfast.register({cls.__qualname__})",
         )
     spec = _own_spec(cls, "user." + (name or f"{cls.__module__}.{cls.__qualname__}"))
@@ -291,6 +296,10 @@ def _named_tuple_spec(cls: Any, identifier: str) -> TypeSpec:
         fields=fields,
         required=fields,
     )
+
+
+def _is_keras_class(cls: type) -> bool:
+    return any(base.__module__.startswith("keras.src.") for base in cls.__mro__)
 
 
 def _is_module_class(cls: type) -> bool:
