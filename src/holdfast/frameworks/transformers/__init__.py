@@ -1,0 +1,142 @@
+"""Hugging Face transformers: models with their tokenizers, processors and pipelines; no remote code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from holdfast import codec
+from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.errors import UsageError
+from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.torch.devices import choose_device
+from holdfast.frameworks.transformers import run, types
+from holdfast.plugins import import_extra
+
+__all__ = [
+    "ID",
+    "READS",
+    "TYPES",
+    "WRITES",
+    "difference",
+    "methods",
+    "owns",
+    "pack",
+    "predict",
+    "requires",
+    "steady",
+    "synthetic",
+    "unpack",
+]
+
+ID: Final = "transformers"
+TYPES: Final[tuple[TypeSpec, ...]] = types.SPECS
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
+
+
+def owns(model: object) -> bool:
+    """Say whether ``model`` is an object of these packages, or plain containers of some."""
+    return any(map(types.is_ours, types.items_of(model)))
+
+
+def pack(model: Any, registry: Registry) -> Payload:
+    """Encode models, tokenizers and processors, alone or in plain containers.
+
+    Raises:
+        UnsafeContent: Something of it is code of the model's own.
+        Unsupported: Something would be lost; the message names it.
+    """
+    encoded = _encoded(model, registry)
+    device = next((str(t.device) for t in _tensors(model) if t.device.type != "cpu"), None)
+    return Payload(
+        structure=encoded.structure,
+        tensors=encoded.tensors,
+        files=encoded.files,
+        facts={} if device is None else {"device": device},
+    )
+
+
+def _encoded(model: Any, registry: Registry) -> codec.Encoded:
+    return codec.encode(model, types.Extended.over(registry), label="model")
+
+
+def _tensors(model: Any) -> Any:
+    for item in types.items_of(model):
+        module = types.model_of(item)
+        if hasattr(module, "parameters"):
+            yield from module.parameters()
+
+
+def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
+    """Build what was stored; tensors are views of the store's files.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        Corrupt, UnsafeContent, Unsupported: What is kept is not what ``pack`` writes.
+        PartialLoad: The tensors do not match this release's class.
+        UsageError: ``into=`` or ``rename=`` was given.
+    """
+    if options.rename is not None or options.into is not None:
+        raise UsageError(
+            "into= and rename= are for PyTorch modules; a transformers model is built whole.",
+            hint='model = holdfast.load("REF")',
+        )
+    import_extra("transformers", needed_for="Loading a transformers model")
+    device = choose_device(options.device, opened.facts)
+    model = codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
+    if device != "cpu":
+        for item in types.items_of(model):
+            module = types.model_of(item)
+            if hasattr(module, "parameters"):
+                module.to(device)
+            if hasattr(item, "device") and not hasattr(item, "named_modules"):
+                item.device = next(module.parameters()).device
+    return model
+
+
+def difference(model: Any, built: Any, registry: Registry) -> str | None:
+    """Compare configurations, settings and files, then every tensor bit by bit."""
+    live, again = _encoded(model, registry), _encoded(built, registry)
+    if live.structure != again.structure:
+        return codec.first_difference(
+            _plain(live), _plain(again), registry, label="model"
+        ) or "The model comes back with other settings"
+    for name, data in live.tensors.items():
+        if not codec.same_bytes(data.load(), again.tensors[name].load()):
+            return f"The tensor {name} comes back with other numbers"
+    for name, content in live.files.items():
+        if not codec.same_bytes(content, again.files[name]):
+            return f"The file {name} comes back with other bytes"
+    return None
+
+
+def _plain(encoded: codec.Encoded) -> Any:
+    return [list(map(repr, encoded.structure.nodes)), sorted(encoded.tensors)]
+
+
+def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's contract
+    """Return the packages that change the answers."""
+    return ("transformers", "torch", "tokenizers")
+
+
+def methods(model: Any) -> tuple[str, ...]:
+    """Return what can be called; see ``run.methods``."""
+    return run.methods(model)
+
+
+def predict(model: Any, method: str, inputs: Any) -> Any:
+    """Answer inputs; see ``run.predict``."""
+    return run.predict(model, method, inputs)
+
+
+def synthetic(model: Any, rows: int, seed: int) -> Any | None:
+    """Make inputs; see ``run.synthetic``."""
+    return run.synthetic(model, rows, seed)
+
+
+def steady(model: Any) -> AbstractContextManager[None]:
+    """Fix seeds and restore everything; see ``run.steady``."""
+    return run.steady(model)
