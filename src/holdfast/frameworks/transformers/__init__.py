@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.torch.devices import choose_device
-from holdfast.frameworks.transformers import run, types
+from holdfast.frameworks.transformers import lora, models, run, types
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -50,12 +51,18 @@ def pack(model: Any, registry: Registry) -> Payload:
         Unsupported: Something would be lost; the message names it.
     """
     encoded = _encoded(model, registry)
+    facts = {}
     device = next((str(t.device) for t in _tensors(model) if t.device.type != "cpu"), None)
+    if device is not None:
+        facts["device"] = device
+    spec = types.kind_of(model)
+    if spec is not None and spec.id == lora.SPEC.id:
+        facts["base"] = lora.base_digest(lora.base_of(model))
     return Payload(
         structure=encoded.structure,
         tensors=encoded.tensors,
         files=encoded.files,
-        facts={} if device is None else {"device": device},
+        facts=facts,
     )
 
 
@@ -79,13 +86,15 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
         PartialLoad: The tensors do not match this release's class.
         UsageError: ``into=`` or ``rename=`` was given.
     """
-    if options.rename is not None or options.into is not None:
+    if options.rename is not None or (options.into is not None and not _is_adapter(opened)):
         raise UsageError(
             "into= and rename= are for PyTorch modules; a transformers model is built whole.",
             hint='model = holdfast.load("REF")',
         )
     import_extra("transformers", needed_for="Loading a transformers model")
     device = choose_device(options.device, opened.facts)
+    if options.into is not None:
+        return _onto(opened, registry, options.into)
     model = codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
     if device != "cpu":
         for item in types.items_of(model):
@@ -95,6 +104,33 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
             if hasattr(item, "device") and not hasattr(item, "named_modules"):
                 item.device = next(module.parameters()).device
     return model
+
+
+def _is_adapter(opened: Opened) -> bool:
+    root = opened.structure.nodes[opened.structure.root]
+    return root[0] == "object" and opened.structure.types[root[1]] == lora.SPEC.id
+
+
+def _onto(opened: Opened, registry: Registry, base: Any) -> Any:
+    """Put a stored adapter onto the caller's base, which must be the one it was made for."""
+    spec = types.kind_of(base)
+    if spec is None or spec.id != models.SPEC.id:
+        raise UsageError(
+            f"into= takes the adapter's base, a transformers model, not a {type(base).__name__}.",
+            hint='base = holdfast.load("BASE"); holdfast.load("REF", into=base)',
+        )
+
+    def onto(fields: Mapping[str, Any]) -> Any:
+        lora.refuse_other(fields["base"], base)
+        return lora.onto(fields, base)
+
+    builds = {models.SPEC.id: dict, lora.SPEC.id: onto}
+    specs = {
+        name: replace(spec, build=builds[name]) if name in builds else spec
+        for name, spec in registry.by_id.items()
+    }
+    bound = Registry(specs, registry.by_class)
+    return codec.decode(opened.structure, opened.tensors, bound, opened.audit, opened.files)
 
 
 def difference(model: Any, built: Any, registry: Registry) -> str | None:
@@ -117,9 +153,11 @@ def _plain(encoded: codec.Encoded) -> Any:
     return [list(map(repr, encoded.structure.nodes)), sorted(encoded.tensors)]
 
 
-def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's contract
+def requires(model: Any) -> tuple[str, ...]:
     """Return the packages that change the answers."""
-    return ("transformers", "torch", "tokenizers")
+    found = {spec.id.partition(".")[0] for spec in map(types.kind_of, types.items_of(model)) if spec}
+    further = tuple(name for name in ("peft", "sentence_transformers") if name in found)
+    return (*further, "transformers", "torch", "tokenizers")
 
 
 def methods(model: Any) -> tuple[str, ...]:

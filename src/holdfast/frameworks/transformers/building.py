@@ -16,7 +16,7 @@ from holdfast.errors import Corrupt, HoldfastError, PartialLoad
 from holdfast.frameworks.torch.match import Slot, slots_of
 from holdfast.plugins import import_extra
 
-__all__ = ["class_of", "place", "skeleton", "with_tensors"]
+__all__ = ["class_of", "fits", "made", "place", "put", "skeleton", "with_tensors"]
 
 _MODULES_PER_TENSOR: Final = 50
 _SPARE: Final = 10_000
@@ -51,16 +51,8 @@ def skeleton(kind: Any, config: Any, tensors: Mapping[str, Any], *, device: str 
     Raises:
         Corrupt: The configuration asks for more than the stored tensors are, or is refused.
     """
-    import torch
-
-    init = import_extra("transformers.initialization", needed_for="a transformers model")
     try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=()))
-            stack.enter_context(_bounded(tensors))
-            stack.enter_context(init.no_init_weights())
-            stack.enter_context(torch.device(device))
-            return kind(config)
+        return made(lambda: kind(config), tensors, device=device)
     except HoldfastError:
         raise
     except Exception as error:
@@ -68,6 +60,19 @@ def skeleton(kind: Any, config: Any, tensors: Mapping[str, Any], *, device: str 
             f"{kind.__name__} cannot be made of its configuration: "
             f"{type(error).__name__}: {error!s:.200}"
         ) from error
+
+
+def made(make: Callable[[], Any], tensors: Mapping[str, Any], *, device: str = "meta") -> Any:
+    """Call a constructor that draws nothing at random, and makes little more than is stored."""
+    import torch
+
+    init = import_extra("transformers.initialization", needed_for="a transformers model")
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=()))
+        stack.enter_context(_bounded(tensors))
+        stack.enter_context(init.no_init_weights())
+        stack.enter_context(torch.device(device))
+        return make()
 
 
 @contextmanager
@@ -143,7 +148,7 @@ def place(model: Any, tensors: Mapping[str, Any]) -> None:
     slots = slots_of(model)
     missing = [name for name, slot in slots.items() if slot.required and name not in tensors]
     unexpected = [name for name in tensors if name not in slots]
-    different = [name for name in tensors if name in slots and not _fits(slots[name], tensors[name])]
+    different = [name for name in tensors if name in slots and not fits(slots[name], tensors[name])]
     if missing or unexpected or different:
         parts = [
             f"{words}: {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}."
@@ -160,12 +165,18 @@ def place(model: Any, tensors: Mapping[str, Any]) -> None:
             hint='holdfast.inspect("REF")',
         )
     for name, tensor in tensors.items():
-        owner, key = slots[name].owner, slots[name].key
-        table = owner._parameters if key in owner._parameters else owner._buffers  # noqa: SLF001 - setattr would cost a hook each
-        table[key] = tensor
+        put(slots[name], tensor)
 
 
-def _fits(slot: Slot, tensor: Any) -> bool:
+def put(slot: Slot, tensor: Any) -> None:
+    """Make a tensor the parameter or buffer of a slot."""
+    owner, key = slot.owner, slot.key
+    table = owner._parameters if key in owner._parameters else owner._buffers  # noqa: SLF001 - setattr would cost a hook each
+    table[key] = tensor
+
+
+def fits(slot: Slot, tensor: Any) -> bool:
+    """Say whether a tensor is of the slot's shape and kind."""
     import torch
 
     is_parameter = slot.key in slot.owner._parameters  # noqa: SLF001 - torch tells it nowhere else

@@ -10,7 +10,7 @@ from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, Unsupported
 from holdfast.frameworks.transformers import building, configs
 
-__all__ = ["SPEC", "encode_model", "flags_of", "refuse_changed", "restore_flags", "tables_of"]
+__all__ = ["SPEC", "attention_of", "encode_model", "flags_of", "refuse_changed", "restore_flags", "tables_of"]
 
 # Attributes of a module that training or loading changes and that are not settings of it.
 _PASSING: Final = frozenset({"training", "gradient_checkpointing", "name_or_path", "loss_type"})
@@ -33,7 +33,7 @@ def encode_model(model: Any) -> dict[str, Any]:
         "class": type(model).__name__,
         "config": told,
         "generation": configs.plain_generation(getattr(model, "generation_config", None)),
-        "attention": _attention(model.config),
+        "attention": attention_of(model.config),
         **flags_of(model),
         **tables,
     }
@@ -44,7 +44,8 @@ def _quantization(quantized: Any) -> dict[str, Any]:
     return {"quant_method": str(getattr(method, "value", method))}
 
 
-def _attention(config: Any) -> str | None:
+def attention_of(config: Any) -> str | None:
+    """Return how a model computes attention; raises ``Unsupported`` for a repository's kernel."""
     found = config._attn_implementation  # noqa: SLF001 - to_dict() leaves it out
     if found is not None and found not in configs.ATTENTIONS:
         raise Unsupported(
@@ -119,7 +120,7 @@ def _changes(model: Any, made: Any) -> Iterator[str]:
             if vars(one).get(key, value) != value:
                 yield f"{name or 'model'}.{key} is {vars(one)[key]!r:.40}, not {value!r:.40}"
     shapes = [
-        {n: tuple(t.shape) for n, t in [*m.named_parameters(), *m.named_buffers()]}
+        {name: tuple(t.shape) for table in tables_of(m).values() for name, t in table.items()}
         for m in (model, made)
     ]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from holdfast.errors import UsageError
 from holdfast.frameworks.torch import run as torch_run
-from holdfast.frameworks.transformers.types import items_of, kind_of
+from holdfast.frameworks.transformers.types import PACKAGES, items_of, kind_of
 from holdfast.plugins import import_extra
 
 __all__ = ["methods", "predict", "steady", "synthetic"]
@@ -29,10 +29,11 @@ _TEXT_TASKS: Final = frozenset(
         "translation",
     }
 )  # fmt: skip
+_CALLED: Final = ("transformers.Model", "peft.Model")
+# What answers texts by itself, to its method.
+_WHOLE: Final = {"transformers.Pipeline": "__call__", "sentence_transformers.Model": "encode"}
 _WORDS: Final = 8
 _NEW_TOKENS: Final = 8
-# Outputs that are state for a next call and not answers.
-_STATE: Final = frozenset({"past_key_values", "cache_params", "encoder_past_key_values"})
 
 
 def parts_of(model: Any) -> tuple[Any | None, Any | None]:
@@ -42,7 +43,7 @@ def parts_of(model: Any) -> tuple[Any | None, Any | None]:
         spec = kind_of(item)
         if spec is not None:
             found.setdefault(spec.id, []).append(item)
-    models = found.get("transformers.Model", [])
+    models = [item for name in _CALLED for item in found.get(name, [])]
     tokenizers = found.get("transformers.Tokenizer", [])
     return (
         models[0] if len(models) == 1 else None,
@@ -53,8 +54,8 @@ def parts_of(model: Any) -> tuple[Any | None, Any | None]:
 def methods(model: Any) -> tuple[str, ...]:
     """Return what can be called: a pipeline, or the forward pass of the one model there is."""
     spec = kind_of(model)
-    if spec is not None and spec.id == "transformers.Pipeline":
-        return ("__call__",)
+    if spec is not None and spec.id in _WHOLE:
+        return (_WHOLE[spec.id],)
     found, _ = parts_of(model)
     return ("forward",) if found is not None else ()
 
@@ -75,20 +76,28 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
         raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
     if method == "__call__":
         return _piped(model, inputs)
+    if method == "encode":
+        return model.encode(list(inputs), show_progress_bar=False)
     found, tokenizer = parts_of(model)
     if tokenizer is not None and _is_text(inputs):
         inputs = dict(tokenizer(list(inputs), padding=True, truncation=True, return_tensors="pt"))
-    return _without_state(torch_run.call(found, inputs))
+    return _answers(torch_run.call(found, inputs))
 
 
 def _is_text(inputs: Any) -> bool:
     return isinstance(inputs, list | tuple) and all(isinstance(item, str) for item in inputs)
 
 
-def _without_state(outputs: Any) -> Any:
+def _answers(outputs: Any) -> Any:
+    """Leave out what is state for a next call, which is kept in objects of transformers."""
     if isinstance(outputs, Mapping):
-        return {key: value for key, value in outputs.items() if key not in _STATE}
+        return {key: value for key, value in outputs.items() if not _is_state(value)}
     return outputs
+
+
+def _is_state(value: Any) -> bool:
+    items = value if isinstance(value, list | tuple) else (value,)
+    return any(type(item).__module__.partition(".")[0] in PACKAGES for item in items)
 
 
 def _piped(pipe: Any, inputs: Any) -> Any:
@@ -124,6 +133,8 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     if not methods(model):
         return None
     sentences = [_TEXTS[row % len(_TEXTS)] for row in range(min(rows, len(_TEXTS)))]
+    if methods(model) == ("encode",):
+        return sentences
     if methods(model) == ("__call__",):
         mask = getattr(model.tokenizer, "mask_token", None)
         if model.task == "fill-mask":

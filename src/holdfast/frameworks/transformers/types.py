@@ -6,19 +6,30 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from holdfast.codec.registry import Registry, TypeSpec
-from holdfast.frameworks.transformers import models, pipelines, processors, tokenizers
+from holdfast.frameworks.transformers import (
+    lora,
+    models,
+    pipelines,
+    processors,
+    sentences,
+    tokenizers,
+)
 
 __all__ = ["PACKAGES", "SPECS", "Extended", "is_ours", "items_of", "kind_of"]
 
 PACKAGES: Final = ("transformers", "peft", "sentence_transformers")
 # A base's name, in the order asked, to what keeps its subclasses.
 _KEPT: Final[tuple[tuple[str, TypeSpec], ...]] = (
+    ("PeftModel", lora.SPEC),
+    ("PeftMixedModel", lora.SPEC),
     ("PreTrainedModel", models.SPEC),
     ("PreTrainedTokenizerBase", tokenizers.SPEC),
     ("ProcessorMixin", processors.PROCESSOR_SPEC),
     ("FeatureExtractionMixin", processors.EXTRACTOR_SPEC),
     ("ImageProcessingMixin", processors.EXTRACTOR_SPEC),
     ("Pipeline", pipelines.SPEC),
+    ("BaseModel", sentences.SPEC),
+    ("Module", sentences.MODULE_SPEC),
 )
 SPECS: Final = (
     models.SPEC,
@@ -26,12 +37,17 @@ SPECS: Final = (
     processors.EXTRACTOR_SPEC,
     processors.PROCESSOR_SPEC,
     pipelines.SPEC,
+    lora.SPEC,
+    sentences.SPEC,
+    sentences.MODULE_SPEC,
 )
 
 
 def kind_of(item: object) -> TypeSpec | None:
     """Return what keeps an object of these packages; None for anything else."""
     kind = type(item)
+    if kind is lora.Base:
+        return lora.BASE_SPEC
     if kind.__module__.partition(".")[0] not in PACKAGES:
         return None
     bases = {
