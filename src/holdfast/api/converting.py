@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from holdfast import frameworks
-from holdfast.api.files import model_from_file
 from holdfast.api.save import save
 from holdfast.api.scanning import scan
 from holdfast.api.version import Version
-from holdfast.codec.registry import Registry
-from holdfast.errors import Corrupt, UnsafeContent, Unsupported
-from holdfast.rescue.pickle_files import read_pickle
-from holdfast.rescue.torch_files import read_torch
-from holdfast.trust.report import KINDS, Report, Severity
+from holdfast.errors import UnsafeContent, Unsupported
+from holdfast.rescue.reading import read
+from holdfast.rescue.taken import Taken
+from holdfast.trust.report import Report, Severity
 
-__all__ = ["convert", "model_from_report"]
+__all__ = ["convert", "taken_from"]
+
+_MOST_NOTES: Final = 100
+# Their arrays are data whatever code is kept beside them; the readers take nothing else.
+_ARRAYS_APART: Final = frozenset({"keras", "keras-h5", "torch", "torch-legacy"})
 
 
 def convert(path: str | os.PathLike[str], name: str, **options: Any) -> Version:
     """Keep what a foreign file holds as a new version; nothing in the file is run.
 
-    The file is scanned first. Taken over as data are scikit-learn pickles and joblib files of the
-    installed minor release, pickles of plain values and arrays, PyTorch checkpoints, safetensors,
-    NumPy and ONNX files, native XGBoost and LightGBM files and ``torch.export`` programs.
+    The file is scanned first. Taken over as data are scikit-learn pickles, joblib and skops files
+    of the installed minor release, pickles of plain values and arrays, PyTorch checkpoints old and
+    new, HDF5 and Keras files (their weights), safetensors, GGUF, NumPy and ONNX files, native
+    XGBoost and LightGBM files, and ``torch.export`` programs.
 
     Args:
-        path: The file.
+        path: The file, or a folder that is one model.
         name: The model's name.
         options: Those of ``holdfast.save``, for example ``inputs=`` for the proof.
 
     Returns:
-        The new version; its ``params`` say which file it came from.
+        The new version; ``params["converted_from"]`` says which file it came from and how.
 
     Raises:
         UnsafeContent: Opening it would run something that is not known to be data.
@@ -48,75 +47,61 @@ def convert(path: str | os.PathLike[str], name: str, **options: Any) -> Version:
     """
     path = Path(path)
     report = scan(path)
+    return kept(path, report, taken_from(path, report), name, options)
+
+
+def taken_from(path: Path, report: Report) -> Taken:
+    """Read a scanned file as something that ``save`` keeps; raises as ``convert``."""
+    unsafe = next((f for f in report.all_findings() if f[1].severity is Severity.UNSAFE), None)
     try:
-        model = model_from_report(path, report)
-    except (Unsupported, Corrupt) as error:
-        if error.hint == type(error).usual_hint:
-            error.hint = f"hold scan {path}"
-        raise
+        if unsafe is None or report.kind in _ARRAYS_APART:
+            return read(path, report.kind)
+    except Unsupported:
+        if unsafe is None:
+            raise
+    place, finding = unsafe
+    raise UnsafeContent(
+        f"UNSAFE  {place}: {finding}. Nothing was run.", hint=f"hold scan {path}", ref=str(path)
+    )
+
+
+def kept(
+    path: Path, report: Report, taken: Taken, name: str, options: Mapping[str, Any]
+) -> Version:
+    """Save what was taken from a file, with where it came from among its ``params``."""
     origin = {
         "file": path.name,
         "kind": report.kind,
         "sha256": _digest(path),
-        "written_by": " ".join(filter(None, (report.framework, report.written_by))),
+        "written_by": report.writer,
+        "how": taken.how,
+        "notes": [*taken.notes[:_MOST_NOTES]],
     }
-    params = {**(options.pop("params", None) or {}), "converted_from": origin}
-    return save(model, name, params=params, **options)
+    own = {**taken.params, **(options.get("params") or {}), "converted_from": origin}
+    files = _files(taken.files, options.get("files"))
+    return save(taken.model, name, **{**options, "params": own, "files": files})
 
 
-def model_from_report(path: Path, report: Report) -> Any:
-    """Read a scanned file as something that ``save`` keeps; raises as ``convert``."""
-    if report.kind == "torch":  # a module's state is data whatever its class would run
-        with contextlib.suppress(Unsupported):
-            return read_torch(path, frameworks.registry())
-    for place, finding in report.all_findings():
-        if finding.severity is Severity.UNSAFE:
-            at = "" if finding.position is None else f" (byte {finding.position})"
-            raise UnsafeContent(
-                f"UNSAFE  {place}: {finding.what}{at}. Nothing was run.",
-                hint=f"hold scan {path}",
-                ref=str(path),
-            )
-    registry = frameworks.registry()
-    reader = _READERS.get(report.kind)
-    if reader is not None:
-        return reader(path, registry)
-    for adapter in frameworks.adapters():
-        if report.kind in adapter.READS:
-            return adapter.READS[report.kind](path)
-    raise Unsupported(
-        f"{path} is a {KINDS[report.kind]}, which this release does not take over.",
-        hint=f"hold scan {path}",
-        ref=str(path),
-    )
-
-
-def _npy(path: Path, registry: Registry) -> Any:  # noqa: ARG001 - every reader is called alike
-    try:
-        return np.load(path, mmap_mode="c", allow_pickle=False)
-    except ValueError as error:
-        raise Unsupported(
-            f"{path} holds Python objects in an array, which is a pickle of its own.",
-            hint="numpy.savez('plain.npz', **columns)  # where the file was written",
-            ref=str(path),
-        ) from error
-
-
-def _own(path: Path, registry: Registry) -> Any:  # noqa: ARG001 - same
-    return model_from_file(path)
-
-
-_READERS: Final[dict[str, Callable[[Path, Registry], Any]]] = {
-    "joblib": read_pickle,
-    "npy": _npy,
-    "npz": _own,
-    "onnx": _own,
-    "pickle": read_pickle,
-    "safetensors": _own,
-    "torch": read_torch,
-}
+def _files(taken: Mapping[str, bytes], given: Any) -> Any:
+    """Return the files of both sides; the caller's win."""
+    if not taken or not given:
+        return given or taken
+    mine = given if isinstance(given, Mapping) else {Path(item).name: item for item in given}
+    return {**taken, **mine}
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file; of a folder, that of its files' names and digests in order."""
+    if not path.is_dir():
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(_inside(path)):
+        whole.update(f"{_digest(file)}  {file.relative_to(path).as_posix()}\n".encode())
+    return whole.hexdigest()
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder):
+        files = (Path(place, name) for name in names)
+        yield from (file for file in files if file.is_file() and not file.is_symlink())

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from holdfast.errors import Corrupt, Unsupported
 from holdfast.rescue.mapped import bytes_of_file
-from holdfast.rescue.taken import Taken
+from holdfast.rescue.taken import Taken, plain_facts
 from holdfast.rescue.tensors import DTYPES, numpy_array, torch_tensor
-from holdfast.trust.gguf import GgufFile, GgufTensor, read_gguf
+from holdfast.trust.gguf import GgufTensor, read_gguf
 from holdfast.trust.source import FileSource
 
 __all__ = ["read_gguf_file"]
-
-_MOST_TEXT: Final = 200
-_SAFE: Final = 2**53
 
 
 def read_gguf_file(path: Path) -> Taken:
@@ -43,7 +40,9 @@ def read_gguf_file(path: Path) -> Taken:
     whole = bytes_of_file(path)
     quantised = {t.name: t.dtype for t in file.tensors if t.dtype not in (*DTYPES, "BF16")}
     torch = any(tensor.dtype == "BF16" for tensor in file.tensors)
-    params: dict[str, Any] = {"gguf": _facts(file)}
+    counts = {key: f"{count} items" for key, count in file.counts.items()}
+    facts = plain_facts({**file.metadata, **counts})
+    params: dict[str, Any] = {"gguf": facts}
     notes = []
     if quantised:
         params["gguf_types"] = quantised
@@ -65,20 +64,3 @@ def _tensor(tensor: GgufTensor, whole: np.ndarray[Any, Any], *, torch: bool) -> 
         return make(tensor.dtype, tensor.shape, data)
     rows = math.prod(tensor.shape[:-1])
     return make("U8", (*tensor.shape[:-1], tensor.size // max(rows, 1)), data)
-
-
-def _facts(file: GgufFile) -> dict[str, Any]:
-    """Return short metadata as JSON-like values; what is long is in the kept header."""
-    facts: dict[str, Any] = {}
-    for key, value in file.metadata.items():
-        if key in file.counts:
-            facts[key] = f"{file.counts[key]} items"
-        elif isinstance(value, str):
-            facts[key] = value if len(value) <= _MOST_TEXT else f"{len(value)} characters"
-        else:
-            facts[key] = value if _is_json(value) else str(value)
-    return facts
-
-
-def _is_json(number: Any) -> bool:
-    return abs(number) < _SAFE if isinstance(number, int) else math.isfinite(number)

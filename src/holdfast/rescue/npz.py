@@ -23,7 +23,7 @@ from holdfast.trust.pickles import read
 from holdfast.trust.source import Allowance, FileSource, Inflated, Source
 from holdfast.trust.zips import Entry, ZipArchive, open_zip
 
-__all__ = ["arrays_in", "member", "member_array", "read_npy", "read_npz"]
+__all__ = ["Memory", "arrays_in", "member", "member_array", "read_npy", "read_npz"]
 
 _BLOCK: Final = 16 << 20
 _RATIO: Final = 1_100  # deflate cannot do better; more is a lie or a bomb
@@ -56,7 +56,7 @@ def read_npz(path: Path, registry: Registry) -> dict[str, Any]:
 
 def arrays_in(content: np.ndarray[Any, Any], registry: Registry) -> dict[str, Any]:
     """Read a ``.npz`` archive that is in memory; raises as ``read_npz``."""
-    return _arrays(_Memory(content), content, registry)
+    return _arrays(Memory(content), content, registry)
 
 
 def _arrays(source: Source, whole: np.ndarray[Any, Any], registry: Registry) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def member_array(
     """Return the array that a member is; raises as ``read_npy``."""
     content = member(archive, entry, whole)
     try:
-        return _array(_Memory(content), content, registry)
+        return _array(Memory(content), content, registry)
     except Corrupt as error:
         raise Corrupt(f"{entry.name!r:.100} is not an array: {error.message}") from error
 
@@ -123,7 +123,7 @@ def _checksum(content: np.ndarray[Any, Any]) -> int:
     return checksum
 
 
-class _Memory(Source):
+class Memory(Source):
     """Bytes that were mapped, as a source."""
 
     def __init__(self, content: np.ndarray[Any, Any]) -> None:
@@ -131,9 +131,11 @@ class _Memory(Source):
 
     @property
     def size(self) -> int:
+        """How many bytes there are."""
         return len(self._content)
 
     def read(self, start: int, count: int) -> bytes:
+        """Return ``count`` bytes from ``start``; fewer where the bytes end."""
         return self._content[start : start + count].tobytes() if start >= 0 else b""
 
 

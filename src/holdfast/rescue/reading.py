@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from holdfast import frameworks
 from holdfast.codec.registry import Registry
-from holdfast.errors import Unsupported
+from holdfast.errors import MissingExtra, UnsafeContent, Unsupported
 from holdfast.rescue.gguf import read_gguf_file
 from holdfast.rescue.hdf5 import read_hdf5_file, read_keras_archive
 from holdfast.rescue.npz import read_npy, read_npz
@@ -17,6 +18,7 @@ from holdfast.rescue.safetensors import read_safetensors
 from holdfast.rescue.skops_files import read_skops
 from holdfast.rescue.taken import Taken, naming
 from holdfast.rescue.torch_files import read_torch
+from holdfast.rescue.torch_legacy import read_legacy
 from holdfast.trust.report import KINDS
 
 __all__ = ["read"]
@@ -26,6 +28,9 @@ Reader = Callable[[Path, Registry], Any]
 
 def read(path: Path, kind: str) -> Taken:
     """Take over a file or folder as data: nothing in it is run, imported or looked up by name.
+
+    An adapter that makes models of the kind is asked first; what none can make is read as arrays
+    and plain values where that is possible.
 
     Args:
         path: The file or folder.
@@ -39,15 +44,22 @@ def read(path: Path, kind: str) -> Taken:
         EnvironmentMismatch: Its objects are of another release than the installed one.
     """
     registry = frameworks.registry()
-    with naming(path):
-        reader = _READERS.get(kind)
-        if reader is not None:
-            found = reader(path, registry)
-            return found if isinstance(found, Taken) else Taken(model=found)
+    why = ""
+    with naming(path, KINDS[kind]):
         for adapter in frameworks.adapters():
-            if kind in adapter.READS:
+            if kind not in adapter.READS:
+                continue
+            try:
                 return Taken(model=adapter.READS[kind](path))
-        raise Unsupported(f"{path}: {KINDS[kind]}, which this release does not take over.")
+            except (MissingExtra, UnsafeContent, Unsupported) as error:
+                if kind not in _READERS:
+                    raise
+                why = f"Only its arrays are kept, without the model around them: {error.message}"
+        if kind not in _READERS:
+            raise Unsupported("this release does not take it over.")
+        found = _READERS[kind](path, registry)
+        taken = found if isinstance(found, Taken) else Taken(model=found)
+        return replace(taken, notes=(why, *taken.notes)) if why else taken
 
 
 _READERS: Final[dict[str, Reader]] = {
@@ -62,4 +74,5 @@ _READERS: Final[dict[str, Reader]] = {
     "safetensors": lambda path, _: read_safetensors(path),
     "skops": read_skops,
     "torch": read_torch,
+    "torch-legacy": read_legacy,
 }

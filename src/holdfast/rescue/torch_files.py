@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from holdfast.codec.encode import Path as Place
 from holdfast.codec.registry import Registry
-from holdfast.errors import Corrupt, UnsafeContent, Unsupported
+from holdfast.errors import Corrupt, Unsupported
 from holdfast.plugins import import_extra
 from holdfast.rescue.building import RECIPES, built
 from holdfast.rescue.graph import Graph, Recipe, key_of
-from holdfast.rescue.mapped import bytes_of_file, data_start
+from holdfast.rescue.mapped import bytes_of_file, data_start, require_sound
 from holdfast.trust.pickles import Call, Global, Pairs, Persistent, read
 from holdfast.trust.source import Allowance, FileSource
 from holdfast.trust.zips import ZipArchive, open_zip
 
-__all__ = ["read_torch"]
+__all__ = ["Checkpoint", "module_state", "read_torch", "storage_of"]
 
 _MOST_PICKLE: Final = 1 << 30
 _MOST_AXES: Final = 64
@@ -37,45 +39,44 @@ _DTYPES: Final = {
 }  # fmt: skip
 
 
-class _Checkpoint:
+# Returns the bytes of a storage, by its name and size, of dtype uint8.
+Locate = Callable[[str, int], np.ndarray[Any, Any]]
+
+
+class Checkpoint:
     """The storages of one file, each as one flat tensor."""
 
-    def __init__(self, path: Path, archive: ZipArchive, folder: str) -> None:
+    def __init__(self, locate: Locate) -> None:
+        """Begin; ``locate`` raises ``Corrupt`` for a storage that is not there."""
         self.torch = import_extra("torch", needed_for="tensors of a PyTorch checkpoint")
-        self.path = path
-        self.whole = bytes_of_file(path)
-        self.entries = {entry.name: entry for entry in archive.entries}
-        self.folder = folder
         self.storages: dict[str, Any] = {}
+        self._locate = locate
+
+    @property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """What to make of the calls in a checkpoint."""
+        return {
+            **RECIPES,
+            "torch._utils:_rebuild_tensor": self.tensor,
+            "torch._utils:_rebuild_tensor_v2": self.tensor,
+            "torch._utils:_rebuild_parameter": self.parameter,
+            "torch:Size": self.size,
+        }
 
     def storage(self, value: Persistent) -> Any:
         """Return a storage as a flat tensor of its dtype, a view of the file."""
-        key = value.key
-        if type(key) is not tuple or len(key) != 5 or key[0] != "storage":
-            raise Corrupt("the checkpoint names something else where a storage belongs")
-        _, kind, name, _device, count = key
-        dtype = _DTYPES.get(kind.name) if type(kind) is Global and kind.module == "torch" else None
-        if dtype is None and type(kind) is Global and kind.key == "torch.storage:UntypedStorage":
-            dtype = "uint8"
-        if dtype is None or type(name) is not str or type(count) is not int or count < 0:
-            raise Corrupt("the checkpoint has a storage of an unknown kind")
+        name, dtype, count = storage_of(value)
         known = self.storages.get(name)
         if known is None:
             known = self.storages[name] = self._read(name, getattr(self.torch, dtype), count)
         return known
 
     def _read(self, name: str, dtype: Any, count: int) -> Any:
-        entry = self.entries.get(f"{self.folder}data/{name}")
-        size = count * self.torch.empty(0, dtype=dtype).element_size()
-        if entry is None or entry.method or entry.is_encrypted or entry.packed < size:
-            raise Corrupt(f"the storage {name!r:.40} is missing, compressed or too short")
-        start = data_start(self.whole, entry)
-        if start + size > len(self.whole):
-            raise Corrupt(f"the storage {name!r:.40} leads out of the file")
+        width = dtype.itemsize
+        part = self._locate(name, count * width)
         if not count:
             return self.torch.empty(0, dtype=dtype)
-        part = self.whole[start : start + size]
-        if part.ctypes.data % self.torch.empty(0, dtype=dtype).element_size():
+        if part.ctypes.data % width:
             part = part.copy()
         return self.torch.frombuffer(part.data, dtype=dtype)
 
@@ -113,7 +114,27 @@ class _Checkpoint:
         return self.torch.Size(_sizes(call))
 
 
-def _module(graph: Graph, call: Call, path: Place) -> OrderedDict[str, Any] | None:
+def storage_of(value: Persistent) -> tuple[str, str, int]:
+    """Return the name, the dtype and the number of elements of a storage.
+
+    Raises:
+        Corrupt: It is none, or a part of another one, as releases before 0.4 wrote them.
+    """
+    key = value.key
+    if type(key) is not tuple or len(key) not in (5, 6) or key[0] != "storage":
+        raise Corrupt("the checkpoint names something else where a storage belongs")
+    _, kind, name, _device, count, *view = key
+    dtype = _DTYPES.get(kind.name) if type(kind) is Global and kind.module == "torch" else None
+    if dtype is None and type(kind) is Global and kind.key == "torch.storage:UntypedStorage":
+        dtype = "uint8"
+    if dtype is None or type(name) is not str or type(count) is not int or count < 0:
+        raise Corrupt("the checkpoint has a storage of an unknown kind")
+    if view not in ([], [None]):
+        raise Corrupt("the checkpoint has a storage that is a part of another")
+    return name, dtype, count
+
+
+def module_state(graph: Graph, call: Call, path: Place) -> OrderedDict[str, Any] | None:
     """Return what the ``state_dict`` of a module is, of whatever class; None for anything else.
 
     Its tables say all: ``_parameters``, ``_buffers`` and ``_modules``.
@@ -182,18 +203,29 @@ def read_torch(path: Path, registry: Registry) -> Any:
     if order != "little":
         raise Unsupported(f"{path} was written on a big-endian machine.", ref=str(path))
     reading = read(memoryview(data), joblib=False)
-    if reading.end is None or reading.findings or reading.changes:
-        told = reading.findings[0].what if reading.findings else "it changes what it did not make"
-        raise UnsafeContent(f"{path}: {told}", hint=f"hold scan {path}", ref=str(path))
-    checkpoint = _Checkpoint(path, archive, entry.name.removesuffix("data.pkl"))
-    recipes: Mapping[str, Recipe] = {
-        **RECIPES,
-        "torch._utils:_rebuild_tensor_v2": checkpoint.tensor,
-        "torch._utils:_rebuild_parameter": checkpoint.parameter,
-        "torch:Size": checkpoint.size,
-    }
-    graph = Graph(registry, recipes, elsewhere=checkpoint.storage, first=_module)
+    require_sound(reading)
+    stored = _Stored(path, archive, entry.name.removesuffix("data.pkl"))
+    checkpoint = Checkpoint(stored.locate)
+    graph = Graph(registry, checkpoint.recipes, elsewhere=checkpoint.storage, first=module_state)
     return built(graph, reading.root, registry, "checkpoint")
+
+
+class _Stored:
+    """The storages of a zip archive, which are members that are not compressed."""
+
+    def __init__(self, path: Path, archive: ZipArchive, folder: str) -> None:
+        self._whole = bytes_of_file(path)
+        self._entries = {entry.name: entry for entry in archive.entries}
+        self._folder = folder
+
+    def locate(self, name: str, size: int) -> np.ndarray[Any, Any]:
+        entry = self._entries.get(f"{self._folder}data/{name}")
+        if entry is None or entry.method or entry.is_encrypted or entry.packed < size:
+            raise Corrupt(f"the storage {name!r:.40} is missing, compressed or too short")
+        start = data_start(self._whole, entry)
+        if start + size > len(self._whole):
+            raise Corrupt(f"the storage {name!r:.40} leads out of the file")
+        return self._whole[start : start + size]
 
 
 def _byte_order(archive: ZipArchive, folder: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from holdfast.errors import Corrupt
@@ -55,6 +55,7 @@ class Hdf5Dataset:
         size: Bytes of all its elements.
         filters: Through which its chunks were put.
         external: Files beside this one that hold its elements.
+        header: Address of its object header, by which ``Hdf5File.blocks`` finds it.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Hdf5Dataset:
     size: int
     filters: tuple[str, ...] = ()
     external: tuple[str, ...] = ()
+    header: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ class Hdf5File:
         attributes: Path of an object to its attributes.
         attribute_count: How many attributes there are.
         faults: What is damaged or a lie, with the byte.
+        blocks: Reads blocks by their addresses; None without a sound superblock.
     """
 
     version: int = 0
@@ -107,6 +110,7 @@ class Hdf5File:
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
     attribute_count: int = 0
     faults: list[tuple[str, int | None]] = field(default_factory=list)
+    blocks: Blocks | None = None
 
     def fault(self, what: str, place: int | None = None) -> None:
         """Note what is damaged."""
@@ -137,6 +141,7 @@ def read_hdf5(source: Source) -> Hdf5File:
     except Corrupt as error:
         file.fault(error.message, place)
         return file
+    file.blocks = blocks
     _walk(blocks, root, file)
     return file
 
@@ -188,7 +193,8 @@ def _walk(blocks: Blocks, root: int, file: Hdf5File) -> None:
             found = list(messages(blocks, address))
             kinds = {message.kind for message in found}
             if LAYOUT in kinds:
-                file.datasets.append(_dataset(blocks, path, found, file))
+                dataset = _dataset(blocks, path, found, file)
+                file.datasets.append(replace(dataset, header=address))
             elif DATATYPE not in kinds:  # a type that has a name is no group
                 file.groups.append(path)
                 for link in links_of(blocks, found):
