@@ -56,8 +56,12 @@ def convert(paths: tuple[Path, ...], name: str | None, note: str | None, out: Ou
     )
 
 
+# A folder with one of these is one model, not a shelf of files.
+_ONE_MODEL = ("config.json", "modules.json", "adapter_config.json")
+
+
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
+    if path.is_dir() and not any((path / name).is_file() for name in _ONE_MODEL):
         return sorted(file for file in path.iterdir() if file.is_file() and not file.is_symlink())
     return [path]
 

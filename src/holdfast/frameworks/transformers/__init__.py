@@ -13,7 +13,7 @@ from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.torch.devices import choose_device
-from holdfast.frameworks.transformers import lora, models, run, types
+from holdfast.frameworks.transformers import folders, lora, models, run, types
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -34,8 +34,11 @@ __all__ = [
 
 ID: Final = "transformers"
 TYPES: Final[tuple[TypeSpec, ...]] = types.SPECS
-READS: Final[Mapping[str, Callable[[Path], Any]]] = {}
-WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {}
+READS: Final[Mapping[str, Callable[[Path], Any]]] = {
+    "huggingface": folders.read_folder,
+    "peft": folders.read_adapter,
+}
+WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {"folder": folders.write_folder}
 
 
 def owns(model: object) -> bool:

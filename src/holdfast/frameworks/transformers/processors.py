@@ -11,7 +11,7 @@ from holdfast.frameworks.transformers import configs
 from holdfast.frameworks.transformers.tokenizers import refuse_templates
 from holdfast.plugins import import_extra
 
-__all__ = ["EXTRACTOR_SPEC", "PROCESSOR_SPEC"]
+__all__ = ["EXTRACTOR_SPEC", "PROCESSOR_SPEC", "processor_class"]
 
 # Modules with transformers' tables of names, and the table's name in each.
 _TABLES: Final = {
@@ -35,7 +35,7 @@ _LEFT_OUT: Final = frozenset(
 )  # fmt: skip
 
 
-def _class_of(name: object) -> Any:
+def processor_class(name: object) -> Any:
     """Return the class of that name in one of transformers' own tables.
 
     Raises:
@@ -64,7 +64,7 @@ def _names(table: Mapping[str, Any]) -> Iterator[str]:
 
 def _own_class(item: Any) -> str:
     name = type(item).__name__
-    if _class_of(name) is not type(item):
+    if processor_class(name) is not type(item):
         raise Unsupported(f"{type(item).__qualname__} is not transformers' own class")
     return name
 
@@ -78,7 +78,7 @@ def _encode_extractor(item: Any) -> dict[str, Any]:
 
 
 def _build_extractor(fields: Mapping[str, Any]) -> Any:
-    kind = _class_of(fields["class"])
+    kind = processor_class(fields["class"])
     settings = fields["settings"]
     configs.judge(settings, "the settings of a processor")
     return _made(lambda: kind.from_dict(dict(settings)))
@@ -107,7 +107,7 @@ def _encode_processor(item: Any) -> dict[str, Any]:
 
 
 def _build_processor(fields: Mapping[str, Any]) -> Any:
-    kind = _class_of(fields["class"])
+    kind = processor_class(fields["class"])
     settings, parts, template = fields["settings"], fields["parts"], fields["template"]
     configs.judge(settings, "the settings of a processor")
     refuse_templates(template)

@@ -13,7 +13,7 @@ from holdfast.frameworks.torch.match import slots_of
 from holdfast.frameworks.transformers import building, configs, models
 from holdfast.plugins import import_extra
 
-__all__ = ["MODULE_SPEC", "MODULES", "SPEC"]
+__all__ = ["MODULES", "MODULE_SPEC", "SPEC", "judge"]
 
 _PACKAGE: Final = "sentence_transformers.sentence_transformer.modules"
 _BODY: Final = "Transformer"
@@ -73,7 +73,7 @@ def _encode_module(module: Any) -> dict[str, Any]:
             hint="holdfast.save(model[0].auto_model, name)  # the transformers model in it",
         )
     settings = configs.plain(module.get_config_dict(), name)
-    _judge(name, settings)
+    judge(name, settings)
     if name == _BODY:
         if module.backend != "torch":
             raise Unsupported(f"its backend is {module.backend!r:.40}, not torch.")
@@ -93,7 +93,8 @@ def _class_of(name: str) -> Any:
     return vars(import_extra(_PACKAGE, needed_for="a sentence-transformers model"))[name]
 
 
-def _judge(name: str, settings: Any) -> None:
+def judge(name: str, settings: Any) -> None:
+    """Accept the settings of a module that only describe; raises as ``configs.judge``."""
     configs.judge(settings, f"the settings of {name}")
     activation = settings.get("activation_function")
     if activation is not None and activation not in _ACTIVATIONS:
@@ -102,7 +103,8 @@ def _judge(name: str, settings: Any) -> None:
             hint="dense.activation_function = torch.nn.Tanh()",
         )
     modalities = settings.get("modality_config") or {}
-    for modality, told in modalities.items() if isinstance(modalities, dict) else [(None, None)]:
+    pairs = modalities.items() if isinstance(modalities, dict) else [("?", None)]
+    for modality, told in pairs:
         if not isinstance(told, dict) or told.get("method") not in _METHODS:
             raise Unsupported(f"the modality {modality!r:.40} calls a method that is not known")
 
@@ -111,7 +113,7 @@ def _build_module(fields: Mapping[str, Any]) -> Any:
     name, settings = fields["class"], fields["settings"]
     if name not in {*MODULES, _BODY}:
         raise Unsupported(f"modules of the class {name!r:.60} are not kept")
-    _judge(name, settings)
+    judge(name, settings)
     try:
         if name == _BODY:
             return _body(settings, fields["inner"])
