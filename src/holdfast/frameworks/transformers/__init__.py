@@ -140,9 +140,9 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
     """Compare configurations, settings and files, then every tensor bit by bit."""
     live, again = _encoded(model, registry), _encoded(built, registry)
     if live.structure != again.structure:
-        return codec.first_difference(
-            _plain(live), _plain(again), registry, label="model"
-        ) or "The model comes back with other settings"
+        extended = types.Extended.over(registry)
+        found = codec.first_difference(model, built, extended, label="model")
+        return found or "The model comes back with other settings"
     for name, data in live.tensors.items():
         if not codec.same_bytes(data.load(), again.tensors[name].load()):
             return f"The tensor {name} comes back with other numbers"
@@ -150,10 +150,6 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
         if not codec.same_bytes(content, again.files[name]):
             return f"The file {name} comes back with other bytes"
     return None
-
-
-def _plain(encoded: codec.Encoded) -> Any:
-    return [list(map(repr, encoded.structure.nodes)), sorted(encoded.tensors)]
 
 
 def requires(model: Any) -> tuple[str, ...]:

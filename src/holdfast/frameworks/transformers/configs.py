@@ -47,7 +47,7 @@ _TIMM: Final = ("timm_backbone", "timm_wrapper")
 _ORIGIN: Final = ("_name_or_path", "name_or_path", "_commit_hash", "transformers_version")
 _DEEPEST: Final = 30
 _MOST: Final = 2_000_000
-_LARGEST: Final = 2**62
+_LARGEST: Final = 10**31  # a tokenizer without a limit says 10**30
 # Python builds lists as long as such a number, whatever the weights are.
 _COUNTS: Final = ("layer", "depth", "block", "stage", "level", "expert", "hidden_layers", "num_")
 _MOST_OF_A_KIND: Final = 100_000

@@ -71,7 +71,7 @@ def _own_class(item: Any) -> str:
 
 def _encode_extractor(item: Any) -> dict[str, Any]:
     name = _own_class(item)
-    told = {key: value for key, value in item.to_dict().items() if key not in _LEFT_OUT}
+    told = {key: value for key, value in sorted(item.to_dict().items()) if key not in _LEFT_OUT}
     settings = configs.plain(told, name)
     configs.judge(settings, name)
     return {"class": name, "settings": settings}
@@ -98,7 +98,7 @@ def _made(make: Any) -> Any:
 def _encode_processor(item: Any) -> dict[str, Any]:
     name = _own_class(item)
     parts = {part: getattr(item, part) for part in type(item).get_attributes()}
-    told = {k: v for k, v in item.to_dict().items() if k not in {*parts, *_LEFT_OUT}}
+    told = {k: v for k, v in sorted(item.to_dict().items()) if k not in {*parts, *_LEFT_OUT}}
     settings = configs.plain(told, name)
     configs.judge(settings, name)
     template = configs.plain(getattr(item, "chat_template", None), f"{name}.chat_template")
