@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -16,8 +18,9 @@ TEXTS = [
 _CORPUS = [*TEXTS, "coffee trams cats today good bad Oslo Lisbon", "[CLS] [SEP] <s> </s>"] * 4
 
 
-def word_pieces():
-    """A tokenizer of BERT's kind, trained here."""
+@functools.cache
+def _trained_pieces():
+    """Train once: which of equally frequent pieces are taken differs between trainings."""
     built = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     built.normalizer = normalizers.BertNormalizer()
     built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -29,6 +32,12 @@ def word_pieces():
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     built.decoder = decoders.WordPiece()
+    return built.to_str()
+
+
+def word_pieces():
+    """A tokenizer of BERT's kind."""
+    built = Tokenizer.from_str(_trained_pieces())
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=built,
         unk_token="[UNK]",
@@ -40,8 +49,8 @@ def word_pieces():
     )
 
 
-def byte_pairs():
-    """A tokenizer of GPT's kind with a chat template, trained here."""
+@functools.cache
+def _trained_pairs():
     built = Tokenizer(models.BPE())
     built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     built.decoder = decoders.ByteLevel()
@@ -51,6 +60,12 @@ def byte_pairs():
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     built.train_from_iterator(_CORPUS, trainer)
+    return built.to_str()
+
+
+def byte_pairs():
+    """A tokenizer of GPT's kind with a chat template."""
+    built = Tokenizer.from_str(_trained_pairs())
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=built, eos_token="<|end|>", pad_token="<|end|>", padding_side="left"
     )

@@ -32,6 +32,9 @@ _TEXT_TASKS: Final = frozenset(
 _CALLED: Final = ("transformers.Model", "peft.Model")
 # What answers texts by itself, to its method.
 _WHOLE: Final = {"transformers.Pipeline": "__call__", "sentence_transformers.Model": "encode"}
+# Numbers of an output that a golden set keeps of each row, evenly spaced: a language model
+# answers with one for every word of its vocabulary at every place.
+_PER_ROW: Final = 4096
 _WORDS: Final = 8
 _NEW_TOKENS: Final = 8
 
@@ -52,12 +55,12 @@ def parts_of(model: Any) -> tuple[Any | None, Any | None]:
 
 
 def methods(model: Any) -> tuple[str, ...]:
-    """Return what can be called: a pipeline, or the forward pass of the one model there is."""
+    """Return what can be called, the one to replay first; ``predict`` answers in full."""
     spec = kind_of(model)
     if spec is not None and spec.id in _WHOLE:
-        return (_WHOLE[spec.id],)
+        return (_WHOLE[spec.id], "predict")
     found, _ = parts_of(model)
-    return ("forward",) if found is not None else ()
+    return ("forward", "predict") if found is not None else ()
 
 
 def predict(model: Any, method: str, inputs: Any) -> Any:
@@ -65,15 +68,22 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
 
     Args:
         model: What ``methods`` was asked about.
-        method: One of its answers.
+        method: One of its answers. ``predict`` gives all of an answer; the others what a golden
+            set keeps of it.
         inputs: For a forward pass: tensors by argument, or texts where a tokenizer is beside the
             model. For a pipeline: what it takes.
 
     Raises:
         UsageError: There is no such method.
     """
-    if method not in methods(model):
+    known = methods(model)
+    if method not in known:
         raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
+    answers = _answered(model, known[0], inputs)
+    return answers if method == "predict" else _sampled(answers)
+
+
+def _answered(model: Any, method: str, inputs: Any) -> Any:
     if method == "__call__":
         return _piped(model, inputs)
     if method == "encode":
@@ -82,6 +92,20 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
     if tokenizer is not None and _is_text(inputs):
         inputs = dict(tokenizer(list(inputs), padding=True, truncation=True, return_tensors="pt"))
     return _answers(torch_run.call(found, inputs))
+
+
+def _sampled(value: Any) -> Any:
+    """Keep evenly spaced numbers of large outputs, of every row."""
+    import torch
+
+    if isinstance(value, Mapping):
+        return {key: _sampled(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_sampled, value))
+    if isinstance(value, torch.Tensor) and value.dim() > 1:
+        rows = value.reshape(value.shape[0], -1)
+        return rows[:, :: -(-rows.shape[1] // _PER_ROW)] if rows.shape[1] > _PER_ROW else value
+    return value
 
 
 def _is_text(inputs: Any) -> bool:
@@ -120,7 +144,7 @@ def _settled(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _settled(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        if value and all(type(item) is float for item in value):
+        if _shape(value) is not None:
             return torch.tensor(value, dtype=torch.float32)
         return type(value)(map(_settled, value)) if type(value) in (list, tuple) else value
     if hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", None):
@@ -128,14 +152,26 @@ def _settled(value: Any) -> Any:
     return value
 
 
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a regular nest of lists of floats; None of anything else."""
+    if type(value) is float:
+        return ()
+    if type(value) is not list or not value:
+        return None
+    inner = {_shape(item) for item in value}
+    one = inner.pop()
+    return None if inner or one is None else (len(value), *one)
+
+
 def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     """Make inputs: sentences for pipelines and where a tokenizer is, else by the first layer."""
     if not methods(model):
         return None
     sentences = [_TEXTS[row % len(_TEXTS)] for row in range(min(rows, len(_TEXTS)))]
-    if methods(model) == ("encode",):
+    method = methods(model)[0]
+    if method == "encode":
         return sentences
-    if methods(model) == ("__call__",):
+    if method == "__call__":
         mask = getattr(model.tokenizer, "mask_token", None)
         if model.task == "fill-mask":
             sentences = [f"The weather in {mask} is good." for _ in sentences[:1]]

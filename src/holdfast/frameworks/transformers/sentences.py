@@ -20,8 +20,7 @@ _BODY: Final = "Transformer"
 # Modules with settings and tensors only.
 MODULES: Final = frozenset(
     {
-        "CNN", "Dense", "Dropout", "LSTM", "LayerNorm", "Normalize", "Pooling",
-        "WeightedLayerPooling",
+        "CNN", "Dense", "Dropout", "LayerNorm", "Normalize", "Pooling", "WeightedLayerPooling",
     }
 )  # fmt: skip
 _SIMILARITIES: Final = frozenset({"cosine", "dot", "euclidean", "manhattan"})
