@@ -16,10 +16,10 @@ from holdfast.errors import Corrupt, HoldfastError, PartialLoad
 from holdfast.frameworks.torch.match import Slot, slots_of
 from holdfast.plugins import import_extra
 
-__all__ = ["class_of", "fits", "made", "place", "put", "skeleton", "with_tensors"]
+__all__ = ["bounded", "class_of", "fits", "made", "place", "put", "skeleton", "with_tensors"]
 
-_MODULES_PER_TENSOR: Final = 50
-_SPARE: Final = 10_000
+_MODULES_PER_TENSOR: Final = 20
+_SPARE: Final = 2_000
 
 
 def class_of(config: Any, name: str) -> Any | None:
@@ -69,23 +69,28 @@ def made(make: Callable[[], Any], tensors: Mapping[str, Any], *, device: str = "
     init = import_extra("transformers.initialization", needed_for="a transformers model")
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=()))
-        stack.enter_context(_bounded(tensors))
+        stack.enter_context(bounded(len(tensors), sum(t.numel() for t in tensors.values())))
         stack.enter_context(init.no_init_weights())
         stack.enter_context(torch.device(device))
         return make()
 
 
 @contextmanager
-def _bounded(tensors: Mapping[str, Any]) -> Iterator[None]:
-    """Stop a construction in this thread that makes much more than what is stored."""
+def bounded(tensors: int, items: int) -> Iterator[None]:
+    """Stop a construction in this thread that makes much more than what is stored.
+
+    Args:
+        tensors: How many tensors are stored.
+        items: How many numbers are in them.
+    """
     import torch
     from torch.nn.modules import module as hooks
 
     left = {
-        "modules": _MODULES_PER_TENSOR * len(tensors) + _SPARE,
-        "tensors": 4 * len(tensors) + _SPARE,
+        "modules": _MODULES_PER_TENSOR * tensors + _SPARE,
+        "tensors": 4 * tensors + _SPARE,
     }
-    largest = 4 * sum(tensor.numel() for tensor in tensors.values()) + (1 << 24)
+    largest = 4 * items + (1 << 24)
     here = threading.get_ident()
 
     def count(what: str) -> Callable[[Any, str, Any], None]:

@@ -91,7 +91,7 @@ def _model(stage: Stage) -> Any:
     if told is None:
         raise Unsupported("The folder has no config.json.")
     config = configs.build_config(told)
-    stage.weights()
+    stored = stage.weights()
     named = told.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
     auto = import_extra("transformers.models.auto.modeling_auto", needed_for="a model")
@@ -104,9 +104,10 @@ def _model(stage: Stage) -> Any:
             f"The architecture {name!r:.80} is not one that transformers' own tables name.",
             hint="hold convert FOLDER/model.safetensors --name NAME  # the tensors alone",
         )
-    model, loaded = kind.from_pretrained(
-        stage.folder, use_safetensors=True, dtype="auto", output_loading_info=True, **_LOCAL
-    )
+    with building.bounded(*stored):
+        model, loaded = kind.from_pretrained(
+            stage.folder, use_safetensors=True, dtype="auto", output_loading_info=True, **_LOCAL
+        )
     _require_whole(loaded)
     return _nameless(model)
 
@@ -183,10 +184,12 @@ def _sentences(stage: Stage) -> Any:
     package = import_extra(
         "sentence_transformers", needed_for="reading a sentence-transformers folder"
     )
-    modules = [_module(stage, told) for told in stage.json("modules.json", list)]
-    stage.put("modules.json", modules)
+    found = [_module(stage, told) for told in stage.json("modules.json", list)]
+    stage.put("modules.json", [line for line, _ in found])
     stage.each(("config_sentence_transformers.json",), _judge_whole)
-    model = package.SentenceTransformer(str(stage.folder), device="cpu", **_LOCAL)
+    stored = [sum(counts) for counts in zip(*(counts for _, counts in found), strict=True)] or [0, 0]
+    with building.bounded(*stored):
+        model = package.SentenceTransformer(str(stage.folder), device="cpu", **_LOCAL)
     for module in model:
         if hasattr(module, "auto_model"):
             _nameless(module.auto_model)
@@ -194,8 +197,12 @@ def _sentences(stage: Stage) -> Any:
     return model
 
 
-def _module(stage: Stage, told: Any) -> dict[str, Any]:
-    """Judge one module and give its files on; returns its line of the list, written anew."""
+def _module(stage: Stage, told: Any) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Judge one module and give its files on.
+
+    Returns:
+        Its line of the list, written anew, and how many tensors and numbers it has.
+    """
     kind = told.get("type") if isinstance(told, dict) else None
     found = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
     if found is None or found[1] not in {*sentences.MODULES, "Transformer"}:
@@ -208,21 +215,23 @@ def _module(stage: Stage, told: Any) -> dict[str, Any]:
         raise Corrupt(f"modules.json names the folder {path!r:.100}, which is none of this one's")
     name = found[1]
     place = f"{path}/" if path else ""
+    stored = (0, 0)
     if name == "Transformer":
-        _stage_body(stage, path)
+        stored = _stage_body(stage, path)
     else:
         stage.each((f"{place}config.json",), lambda read, _: sentences.judge(name, read))
         if stage.has(f"{place}model.safetensors"):
-            stage.weights(place)
-    return {
+            stored = stage.weights(place)
+    line = {
         "idx": int(told.get("idx", 0)),
         "name": str(told.get("name", told.get("idx", 0))),
         "path": path,
         "type": f"{_MODULES}.{name}",
     }
+    return line, stored
 
 
-def _stage_body(stage: Stage, path: str) -> None:
+def _stage_body(stage: Stage, path: str) -> tuple[int, int]:
     inner = stage if not path else Stage(stage.source / path, stage.folder / path)
     inner.folder.mkdir(exist_ok=True)
     if path and (stage.source / path).is_symlink():
@@ -230,13 +239,14 @@ def _stage_body(stage: Stage, path: str) -> None:
     inner.settings()
     told = inner.json("config.json") or {}
     configs.build_config(told)
-    inner.weights()
+    stored = inner.weights()
     if not inner.tokenizer():
         raise Unsupported("The folder's model has no tokenizer.json.")
     name = (inner.json("tokenizer_config.json") or {}).get("tokenizer_class")
     if name is not None:
         _first_known(name, str(name).removesuffix("Fast"))
     inner.each((_BODY_FILE,), _judge_body)
+    return stored
 
 
 def _judge_body(told: Any, what: str) -> None:

@@ -7,6 +7,7 @@ instead, whose settings were judged and written anew, and whose weights are link
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -180,8 +181,11 @@ class Stage:
             refuse_templates(told.get("chat_template"))
             self.put("chat_template.json", {"chat_template": told.get("chat_template")})
 
-    def weights(self, place: str = "") -> None:
+    def weights(self, place: str = "") -> tuple[int, int]:
         """Judge the weights of a folder in the folder and link to them.
+
+        Returns:
+            How many tensors there are, and how many numbers are in them.
 
         Raises:
             Unsupported: There are none as safetensors.
@@ -198,19 +202,20 @@ class Stage:
                 "The folder has no weights as safetensors; those in pickles are not opened.",
                 hint="hold convert FOLDER/pytorch_model.bin --name NAME  # the tensors alone",
             )
-        for name in names:
-            self._link(f"{place}{name}")
+        found = [self._link(f"{place}{name}") for name in names]
+        return sum(tensors for tensors, _ in found), sum(items for _, items in found)
 
-    def _link(self, name: str) -> None:
+    def _link(self, name: str) -> tuple[int, int]:
         if not self.has(name):
             raise Corrupt(f"the shard {name} is missing")
         with FileSource(self.source / name) as source:
-            faults = read_safetensors_header(source).faults
-        if faults:
-            raise Corrupt(f"{name}: {faults[0][0]}")
+            file = read_safetensors_header(source)
+        if file.faults:
+            raise Corrupt(f"{name}: {file.faults[0][0]}")
         target = self.folder / name
         target.parent.mkdir(exist_ok=True)
         target.symlink_to((self.source / name).resolve())
+        return len(file.tensors), sum(math.prod(tensor.shape) for tensor in file.tensors)
 
     def each(self, names: tuple[str, ...], judge: Callable[[Any, str], None]) -> None:
         """Give on files of JSON after a judge of the caller's has seen them."""
