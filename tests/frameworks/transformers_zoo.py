@@ -6,7 +6,15 @@ import functools
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 TEXTS = [
     "Anna lives in Oslo and likes good coffee.",
@@ -25,7 +33,9 @@ def _trained_pieces():
     built.normalizer = normalizers.BertNormalizer()
     built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    built.train_from_iterator(_CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    built.train_from_iterator(
+        _CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special)
+    )
     built.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -69,7 +79,9 @@ def byte_pairs():
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=built, eos_token="<|end|>", pad_token="<|end|>", padding_side="left"
     )
-    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    )
     tokenizer.add_tokens(["<extra>"])
     return tokenizer
 
@@ -100,7 +112,13 @@ def masked(seed=0):
 
 def generator(seed=0):
     config = transformers.GPT2Config(
-        vocab_size=401, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0
+        vocab_size=401,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     model = _made(transformers.GPT2LMHeadModel, config, seed=seed)
     model.generation_config.max_new_tokens = 7
@@ -182,7 +200,9 @@ def ids(words, rows=3, length=6):
 
 
 def pictures(rows=2, edge=16):
-    return {"pixel_values": torch.randn(rows, 3, edge, edge, generator=torch.Generator().manual_seed(1))}
+    return {
+        "pixel_values": torch.randn(rows, 3, edge, edge, generator=torch.Generator().manual_seed(1))
+    }
 
 
 def _translated():

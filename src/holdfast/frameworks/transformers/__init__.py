@@ -1,4 +1,4 @@
-"""Hugging Face transformers: models with their tokenizers, processors and pipelines; no remote code."""
+"""Hugging Face transformers: models, tokenizers, pipelines, adapters; code of theirs is not run."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
 
 def _is_adapter(opened: Opened) -> bool:
     root = opened.structure.nodes[opened.structure.root]
-    return root[0] == "object" and opened.structure.types[root[1]] == lora.SPEC.id
+    return bool(root[0] == "object" and opened.structure.types[root[1]] == lora.SPEC.id)
 
 
 def _onto(opened: Opened, registry: Registry, base: Any) -> Any:
@@ -127,7 +127,10 @@ def _onto(opened: Opened, registry: Registry, base: Any) -> Any:
         lora.refuse_other(fields["base"], base)
         return lora.onto(fields, base)
 
-    builds = {models.SPEC.id: dict, lora.SPEC.id: onto}
+    builds: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        models.SPEC.id: dict,
+        lora.SPEC.id: onto,
+    }
     specs = {
         name: replace(spec, build=builds[name]) if name in builds else spec
         for name, spec in registry.by_id.items()
@@ -154,7 +157,9 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
 
 def requires(model: Any) -> tuple[str, ...]:
     """Return the packages that change the answers."""
-    found = {spec.id.partition(".")[0] for spec in map(types.kind_of, types.items_of(model)) if spec}
+    found = {
+        spec.id.partition(".")[0] for spec in map(types.kind_of, types.items_of(model)) if spec
+    }
     further = tuple(name for name in ("peft", "sentence_transformers") if name in found)
     return (*further, "transformers", "torch", "tokenizers")
 

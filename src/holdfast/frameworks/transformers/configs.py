@@ -29,9 +29,7 @@ __all__ = [
 # Ways to compute attention that come with torch and transformers; any other text is a repository
 # of kernels to download.
 ATTENTIONS: Final = frozenset({"eager", "sdpa", "flex_attention", "flash_attention_2"})
-_CODE: Final = frozenset(
-    {"auto_map", "custom_generate", "custom_pipelines", "trust_remote_code"}
-)
+_CODE: Final = frozenset({"auto_map", "custom_generate", "custom_pipelines", "trust_remote_code"})
 _IMPLEMENTATIONS: Final = frozenset(
     {
         "_attn_implementation", "_attn_implementation_internal", "attn_implementation",

@@ -34,7 +34,12 @@ _BODY_KEYS: Final = frozenset(
 _PROCESSORS: Final = (
     # file, members that name a class, key in the answer, class that reads it
     ("processor_config.json", ("processor_class",), "processor", "AutoProcessor"),
-    ("preprocessor_config.json", ("image_processor_type",), "image_processor", "AutoImageProcessor"),
+    (
+        "preprocessor_config.json",
+        ("image_processor_type",),
+        "image_processor",
+        "AutoImageProcessor",
+    ),
     (
         "preprocessor_config.json",
         ("feature_extractor_type",),
@@ -118,8 +123,8 @@ def _require_whole(loaded: Any) -> None:
     wrong = sorted(map(str, loaded.get("mismatched_keys", ())))
     if missing or wrong:
         raise PartialLoad(
-            f"{len(missing) + len(wrong)} tensors of the model are not in the folder, or of another "
-            f"shape: {', '.join([*missing, *wrong][:5])}. They would be drawn at random.",
+            f"{len(missing) + len(wrong)} tensors of the model are not in the folder, or of "
+            f"another shape: {', '.join([*missing, *wrong][:5])}. They would be drawn at random.",
             hint="hold scan FOLDER",
         )
     unused = sorted(map(str, loaded.get("unexpected_keys", ())))
@@ -187,7 +192,10 @@ def _sentences(stage: Stage) -> Any:
     found = [_module(stage, told) for told in stage.json("modules.json", list)]
     stage.put("modules.json", [line for line, _ in found])
     stage.each(("config_sentence_transformers.json",), _judge_whole)
-    stored = [sum(counts) for counts in zip(*(counts for _, counts in found), strict=True)] or [0, 0]
+    stored = [sum(counts) for counts in zip(*(counts for _, counts in found), strict=True)] or [
+        0,
+        0,
+    ]
     with building.bounded(*stored):
         model = package.SentenceTransformer(str(stage.folder), device="cpu", **_LOCAL)
     for module in model:
@@ -287,7 +295,7 @@ def write_folder(model: Any, path: Path) -> None:
     Raises:
         Unsupported: There are several models, or things that such a folder cannot hold.
     """
-    items = list(types.items_of(model))
+    items: list[Any] = list(types.items_of(model))
     kept = [spec.id for spec in map(types.kind_of, items) if spec is not None]
     if len(kept) < len(items) or len(set(kept)) < len(kept):
         raise Unsupported(

@@ -304,9 +304,7 @@ def _locate() -> type:
     return kind
 
 
-_FIELDS: Final = frozenset(
-    {"base", "class", "adapters", "active", "training", "unlike", "weights"}
-)
+_FIELDS: Final = frozenset({"base", "class", "adapters", "active", "training", "unlike", "weights"})
 SPEC: Final = TypeSpec(
     id="peft.Model",
     locate=_locate,
@@ -318,6 +316,4 @@ SPEC: Final = TypeSpec(
     transparent=frozenset({"base"}),
 )
 # Encodes the base of a live adapter as the plain model that it is.
-BASE_SPEC: Final = TypeSpec(
-    id=models.SPEC.id, locate=lambda: Base, classes=(), encode=_encode_base
-)
+BASE_SPEC: Final = TypeSpec(id=models.SPEC.id, locate=lambda: Base, classes=(), encode=_encode_base)

@@ -9,8 +9,17 @@ from typing import Any, Final
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, Unsupported
 from holdfast.frameworks.transformers import building, configs
+from holdfast.plugins import import_extra
 
-__all__ = ["SPEC", "attention_of", "encode_model", "flags_of", "refuse_changed", "restore_flags", "tables_of"]
+__all__ = [
+    "SPEC",
+    "attention_of",
+    "encode_model",
+    "flags_of",
+    "refuse_changed",
+    "restore_flags",
+    "tables_of",
+]
 
 # Attributes of a module that training or loading changes and that are not settings of it.
 _PASSING: Final = frozenset({"training", "gradient_checkpointing", "name_or_path", "loss_type"})
@@ -153,9 +162,7 @@ def _build(fields: Mapping[str, Any]) -> Any:
 
 
 def _locate() -> type:
-    from transformers import PreTrainedModel
-
-    kind: type = PreTrainedModel
+    kind: type = import_extra("transformers", needed_for="a model").PreTrainedModel
     return kind
 
 
@@ -178,7 +185,16 @@ SPEC: Final = TypeSpec(
         }
     ),
     required=frozenset(
-        {"class", "config", "generation", "attention", "training", "unlike", "parameters", "buffers"}
+        {
+            "class",
+            "config",
+            "generation",
+            "attention",
+            "training",
+            "unlike",
+            "parameters",
+            "buffers",
+        }
     ),
     transparent=frozenset({"parameters", "buffers"}),
 )

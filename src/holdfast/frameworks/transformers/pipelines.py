@@ -36,9 +36,13 @@ def _class_of(task: object) -> Any:
             hint='holdfast.save({"model": pipe.model, "tokenizer": pipe.tokenizer}, name)',
         )
     named = known["impl"]
-    return import_extra(named.rpartition(".")[0], needed_for="a pipeline").__dict__[
-        named.rpartition(".")[2]
-    ] if isinstance(named, str) else named
+    return (
+        import_extra(named.rpartition(".")[0], needed_for="a pipeline").__dict__[
+            named.rpartition(".")[2]
+        ]
+        if isinstance(named, str)
+        else named
+    )
 
 
 def _encode(pipe: Any) -> dict[str, Any]:

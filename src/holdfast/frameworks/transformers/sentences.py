@@ -47,7 +47,8 @@ _TOLD: Final = ("prompts", "default_prompt_name", "truncate_dim")
 
 
 def _encode(model: Any) -> dict[str, Any]:
-    if type(model).__name__ != "SentenceTransformer" or _locate() is not type(model):
+    own: Any = _locate()
+    if type(model) is not own:
         raise Unsupported(
             f"{type(model).__qualname__} is not a SentenceTransformer itself.",
             hint="holdfast.save(model[0].auto_model, name)  # the transformers model in it",

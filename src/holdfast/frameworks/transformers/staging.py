@@ -1,7 +1,7 @@
 """A private folder with the judged files of a foreign one, under a closed list of names.
 
 transformers reads whole folders: what lies there decides what it opens. It is given this folder
-instead, whose settings were judged and written anew, and whose weights are links to files that were.
+instead, whose settings were judged and written anew, and whose weights are links to judged files.
 """
 
 from __future__ import annotations

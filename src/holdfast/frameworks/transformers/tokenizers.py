@@ -174,9 +174,7 @@ def _read(kind: Any, settings: Mapping[str, Any], told: Mapping[str, Any]) -> An
 
 
 def _locate() -> type:
-    from transformers import PreTrainedTokenizerBase
-
-    kind: type = PreTrainedTokenizerBase
+    kind: type = import_extra("transformers", needed_for="a tokenizer").PreTrainedTokenizerBase
     return kind
 
 

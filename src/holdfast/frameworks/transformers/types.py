@@ -88,6 +88,6 @@ class Extended(Registry):
         return kind_of(obj) or Registry.spec_for(self, obj)
 
 
-def model_of(item: Any) -> Any | None:
+def model_of(item: Any) -> Any:
     """Return the module in an object that can be called, moved and restored; None without."""
     return item if hasattr(item, "named_modules") else getattr(item, "model", None)
