@@ -250,6 +250,28 @@ def test_model_and_tokenizer_are_one_version(store):
     )
 
 
+def test_inputs_may_be_what_a_tokenizer_returns(store):
+    given = zoo.word_pieces()(zoo.TEXTS, padding=True, return_tensors="pt")
+    version = holdfast.save(zoo.classifier(), "encoded", inputs=given, store=store)
+    assert version.proof == "replayed"
+    assert set(version.content.signature["inputs"]["items"]) == set(given)
+    found = holdfast.predict("encoded", dict(given), store=store)["logits"]
+    assert torch.equal(found, answers(zoo.classifier(), given).logits)
+
+
+def test_saving_and_loading_warn_of_nothing(store):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import transformers_zoo as zoo, holdfast, transformers\n"
+        "pair = {'model': zoo.classifier(), 'tokenizer': zoo.word_pieces()}\n"
+        "holdfast.save(pair, 'pair', store=sys.argv[2])\n"
+        "holdfast.load('pair', store=sys.argv[2])\n"
+    )
+    words = ["-W", "error", "-c", code, str(Path(__file__).parent), str(store)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_tuple_of_parts_comes_back_as_one(store):
     holdfast.save((zoo.masked(), zoo.word_pieces()), "parts", store=store)
     model, tokenizer = holdfast.load("parts", store=store)

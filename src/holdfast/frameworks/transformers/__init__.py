@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -96,9 +97,11 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
         )
     import_extra("transformers", needed_for="Loading a transformers model")
     device = choose_device(options.device, opened.facts)
-    if options.into is not None:
-        return _onto(opened, registry, options.into)
-    model = codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the packages call among themselves
+        if options.into is not None:
+            return _onto(opened, registry, options.into)
+        model = codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
     if device != "cpu":
         for item in types.items_of(model):
             module = types.model_of(item)
