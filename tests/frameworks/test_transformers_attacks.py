@@ -174,6 +174,17 @@ ATTACKS = {
     "a processor of the saver's own": lambda f: edit(
         f / "processor_config.json", processor_class="EvilProcessor"
     ),
+    "a class for the tokenizer in the model's settings": lambda f: edit(
+        f / "config.json", tokenizer_class="TrainingArguments"
+    ),
+    "a class deep in the processor's settings": lambda f: edit(
+        f / "processor_config.json",
+        processor_class="CLIPProcessor",
+        image_processor={"image_processor_type": "HfArgumentParser"},
+    ),
+    "another model by its name": lambda f: edit(
+        f / "processor_config.json", audio_tokenizer={"audio_tokenizer_name_or_path": "evil/x"}
+    ),
     "modules to import": lambda f: (f / "modules.json").write_text(
         json.dumps([{"idx": 0, "name": "0", "path": "", "type": "evil.Model"}])
     ),

@@ -237,6 +237,12 @@ class TestRefused:
             holdfast.save(model, "adapter", store=store)
         assert "unmerge_adapter" in caught.value.hint
 
+    def test_a_changed_setting_of_the_base(self, store):
+        model = lora()
+        model.get_base_model().transformer.drop.p = 0.9
+        with pytest.raises(Unsupported, match=r"transformer\.drop\.p is 0\.9"):
+            holdfast.save(model, "adapter", store=store)
+
     def test_a_method_whose_state_is_more_than_layers(self, store):
         config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
         model = peft.get_peft_model(zoo.generator(), config)

@@ -149,6 +149,12 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
         extended = types.Extended.over(registry)
         found = codec.first_difference(model, built, extended, label="model")
         return found or "The model comes back with other settings"
+    for one, other in zip(types.items_of(model), types.items_of(built), strict=True):
+        modules = types.model_of(one), types.model_of(other)
+        if hasattr(modules[0], "named_modules"):
+            found = next(models.changes(*modules), None)
+            if found is not None:
+                return f"A module comes back otherwise: {found}"
     for name, data in live.tensors.items():
         if not codec.same_bytes(data.load(), again.tensors[name].load()):
             return f"The tensor {name} comes back with other numbers"

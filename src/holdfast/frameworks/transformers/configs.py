@@ -24,6 +24,7 @@ __all__ = [
     "plain",
     "plain_config",
     "plain_generation",
+    "walk",
 ]
 
 # Ways to compute attention that come with torch and transformers; any other text is a repository
@@ -116,12 +117,12 @@ def judge(told: Any, what: str) -> None:
     """
     if not isinstance(told, dict):
         raise Corrupt(f"{what} is not a table of members")
-    for path, key, value in _walk(what, told):
+    for path, key, value in walk(what, told):
         if key in _CODE and value:
             raise _code(path, value)
         if key in _IMPLEMENTATIONS and not _known_implementation(key, value):
             raise _code(path, value)
-        if key == "quantization_config" and value:
+        if key in ("compression_config", "quantization_config") and value:
             raise _quantized(path, value)
         if (key in _ELSEWHERE and value) or (key == "model_type" and value in _TIMM):
             raise Unsupported(
@@ -135,7 +136,7 @@ def judge(told: Any, what: str) -> None:
             _judge_number(path, str(key), value)
 
 
-def _walk(what: str, told: Any) -> Iterator[tuple[str, Any, Any]]:
+def walk(what: str, told: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield path, key and value of every member at any depth; recursion is bounded."""
     todo: list[tuple[str, Any, int]] = [(what, told, 0)]
     count = 0

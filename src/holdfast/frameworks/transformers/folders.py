@@ -12,7 +12,6 @@ from typing import Any, Final
 from holdfast.errors import Corrupt, HoldfastError, PartialLoad, Unsupported
 from holdfast.frameworks.transformers import building, configs, processors, sentences, types
 from holdfast.frameworks.transformers.staging import Stage
-from holdfast.frameworks.transformers.tokenizers import tokenizer_class
 from holdfast.plugins import import_extra
 
 __all__ = ["read_adapter", "read_folder", "write_folder"]
@@ -75,6 +74,8 @@ def read_folder(path: Path) -> Any:
             return _parts(stage)
         except HoldfastError:
             raise
+        except ImportError as error:
+            raise processors.needs_more(error) from error
         except Exception as error:
             raise Corrupt(
                 f"transformers cannot read the folder: {type(error).__name__}: {error!s:.200}"
@@ -139,49 +140,19 @@ def _nameless(model: Any) -> Any:
 
 
 def _tokenizer(stage: Stage) -> Any:
-    told = stage.json("tokenizer_config.json") or {}
-    name = told.get("tokenizer_class")
-    if name is not None:
-        plain = name.removesuffix("Fast") if isinstance(name, str) else name
-        _first_known(name, plain)
     auto = import_extra("transformers", needed_for="a tokenizer").AutoTokenizer
     tokenizer = auto.from_pretrained(stage.folder, **_LOCAL)
     tokenizer.name_or_path = ""
     return tokenizer
 
 
-def _first_known(*names: Any) -> None:
-    """Refuse a tokenizer class that is not in transformers' table under either spelling."""
-    for name in names[:-1]:
-        try:
-            tokenizer_class(name)
-        except Unsupported:
-            continue
-        return
-    tokenizer_class(names[-1])
-
-
 def _processors(stage: Stage) -> dict[str, Any]:
     package = import_extra("transformers", needed_for="a processor")
     for file, members, key, reader in _PROCESSORS:
         told = stage.json(file)
-        named = [told[name] for name in members if told and told.get(name)]
-        if not named:
-            continue
-        every = [told.get(n) for n in ("processor_class", *members) if told.get(n)]
-        for name in every:
-            _known_processor(name)
-        return {key: getattr(package, reader).from_pretrained(stage.folder, **_LOCAL)}
+        if told and any(told.get(name) for name in members):
+            return {key: getattr(package, reader).from_pretrained(stage.folder, **_LOCAL)}
     return {}
-
-
-def _known_processor(name: Any) -> None:
-    try:
-        processors.processor_class(name)
-    except Unsupported:
-        if not isinstance(name, str) or not name.endswith("Fast"):
-            raise
-        processors.processor_class(name.removesuffix("Fast"))
 
 
 def _sentences(stage: Stage) -> Any:
@@ -250,9 +221,6 @@ def _stage_body(stage: Stage, path: str) -> tuple[int, int]:
     stored = inner.weights()
     if not inner.tokenizer():
         raise Unsupported("The folder's model has no tokenizer.json.")
-    name = (inner.json("tokenizer_config.json") or {}).get("tokenizer_class")
-    if name is not None:
-        _first_known(name, str(name).removesuffix("Fast"))
     inner.each((_BODY_FILE,), _judge_body)
     return stored
 

@@ -14,6 +14,7 @@ from holdfast.plugins import import_extra
 __all__ = [
     "SPEC",
     "attention_of",
+    "changes",
     "encode_model",
     "flags_of",
     "refuse_changed",
@@ -106,7 +107,7 @@ def refuse_changed(model: Any, tables: Mapping[str, Mapping[str, Any]]) -> None:
         made = building.skeleton(kind, copy.deepcopy(model.config), tensors)
     except Corrupt:
         made = building.skeleton(kind, copy.deepcopy(model.config), tensors, device="cpu")
-    found = next(_changes(model, made), None)
+    found = next(changes(model, made), None)
     if found is not None:
         raise Unsupported(
             f"the model is not what {kind.__name__} makes of its configuration: {found}.",
@@ -115,7 +116,8 @@ def refuse_changed(model: Any, tables: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def _changes(model: Any, made: Any) -> Iterator[str]:
+def changes(model: Any, made: Any) -> Iterator[str]:
+    """Yield in what modules, settings and shapes one model is not as another."""
     ours, theirs = dict(model.named_modules()), dict(made.named_modules())
     for name in sorted(ours.keys() ^ theirs.keys()):
         yield f"{name!r} is {'more' if name in ours else 'missing'}"

@@ -51,6 +51,11 @@ def _encode(pipe: Any) -> dict[str, Any]:
             f"{type(pipe).__qualname__} is not transformers' own pipeline for {pipe.task!r:.60}.",
             hint='holdfast.save({"model": pipe.model, "tokenizer": pipe.tokenizer}, name)',
         )
+    if getattr(pipe, "assistant_model", None) is not None:
+        raise Unsupported(
+            "the pipeline has an assistant model beside its own, which is not kept.",
+            hint="pipe.assistant_model = None",
+        )
     told = {
         name.lstrip("_"): configs.plain(getattr(pipe, name), f"pipe.{name}")
         for name in _TOLD

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from holdfast.codec.registry import TypeSpec
-from holdfast.errors import Corrupt, HoldfastError, Unsupported
+from holdfast.errors import Corrupt, EnvironmentMismatch, HoldfastError, Unsupported
 from holdfast.frameworks.transformers import configs
 from holdfast.frameworks.transformers.tokenizers import refuse_templates
 from holdfast.plugins import import_extra
 
-__all__ = ["EXTRACTOR_SPEC", "PROCESSOR_SPEC", "processor_class"]
+__all__ = ["EXTRACTOR_SPEC", "PROCESSOR_SPEC", "needs_more", "processor_class"]
 
 # Modules with transformers' tables of names, and the table's name in each.
 _TABLES: Final = {
@@ -89,10 +89,21 @@ def _made(make: Any) -> Any:
         return make()
     except HoldfastError:
         raise
+    except ImportError as error:
+        raise needs_more(error) from error
     except Exception as error:
         raise Corrupt(
             f"a processor cannot be made: {type(error).__name__}: {error!s:.200}"
         ) from error
+
+
+def needs_more(error: ImportError) -> EnvironmentMismatch:
+    """Word what transformers says of a package that a class of its own needs."""
+    told = " ".join(str(error).split())
+    return EnvironmentMismatch(
+        f"transformers needs a further package here: {told:.200}",
+        hint="python -m pip install pillow torchvision  # or the package it names",
+    )
 
 
 def _encode_processor(item: Any) -> dict[str, Any]:

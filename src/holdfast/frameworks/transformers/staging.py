@@ -16,7 +16,8 @@ from typing import Any, Final
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
 from holdfast.frameworks.transformers import configs
 from holdfast.frameworks.transformers.tokenizer_files import read_tokenizer_json
-from holdfast.frameworks.transformers.tokenizers import refuse_templates
+from holdfast.frameworks.transformers.processors import processor_class
+from holdfast.frameworks.transformers.tokenizers import refuse_templates, tokenizer_class
 from holdfast.trust.safetensors import read_safetensors_header
 from holdfast.trust.source import FileSource
 
@@ -42,6 +43,14 @@ _OPENING: Final = frozenset(
         "vocab", "vocab_file",
     }
 )  # fmt: skip
+# Members that name a class, to where it may be found.
+_CLASSES: Final = {
+    "feature_extractor_type": processor_class,
+    "image_processor_type": processor_class,
+    "processor_class": processor_class,
+    "tokenizer_class": tokenizer_class,
+    "video_processor_type": processor_class,
+}
 
 
 class Stage:
@@ -125,6 +134,7 @@ class Stage:
             told = self.json(name)
             if told is not None:
                 configs.judge(told, name)
+                _judge_classes(told, name)
                 refuse_templates(told.get("chat_template"))
                 self.put(name, told)
 
@@ -155,6 +165,7 @@ class Stage:
 
     def _put_tokenizer_settings(self, name: str, told: dict[str, Any]) -> None:
         configs.judge(told, name)
+        _judge_classes(told, name)
         template = told.get("chat_template")
         if isinstance(template, list):  # templates by name, as older releases wrote them
             for item in template:
@@ -224,6 +235,33 @@ class Stage:
             if told is not None:
                 judge(told, name)
                 self.put(name, told)
+
+
+def _judge_classes(told: Any, what: str) -> None:
+    """Accept settings whose classes, at any depth, are in transformers' own tables.
+
+    transformers looks for others among everything that it has, and calls what it finds.
+
+    Raises:
+        Unsupported: One is not, or another model is named.
+    """
+    for path, key, value in configs.walk(what, told):
+        if not isinstance(key, str) or value is None:
+            continue
+        if key in _CLASSES:
+            _known(_CLASSES[key], value)
+        if key.startswith("audio_tokenizer"):
+            raise Unsupported(f"{path} names a second model, {value!r:.80}, which is not kept.")
+
+
+def _known(find: Callable[[object], Any], name: Any) -> None:
+    """Look for a class under its name, and under its older one with an ending."""
+    try:
+        find(name)
+    except Unsupported:
+        if not isinstance(name, str) or not name.endswith("Fast"):
+            raise
+        find(name.removesuffix("Fast"))
 
 
 def _shards(index: dict[str, Any]) -> list[str]:
