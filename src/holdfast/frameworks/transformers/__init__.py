@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -44,7 +45,8 @@ WRITES: Final[Mapping[str, Callable[[Any, Path], None]]] = {"folder": folders.wr
 
 def owns(model: object) -> bool:
     """Say whether ``model`` is an object of these packages, or plain containers of some."""
-    return any(map(types.is_ours, types.items_of(model)))
+    imported = any(name in sys.modules for name in types.PACKAGES)
+    return imported and any(map(types.is_ours, types.items_of(model)))
 
 
 def pack(model: Any, registry: Registry) -> Payload:

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
 from holdfast.frameworks.transformers import configs
-from holdfast.frameworks.transformers.tokenizer_files import read_tokenizer_json
 from holdfast.frameworks.transformers.processors import processor_class
+from holdfast.frameworks.transformers.tokenizer_files import read_tokenizer_json
 from holdfast.frameworks.transformers.tokenizers import refuse_templates, tokenizer_class
 from holdfast.trust.safetensors import read_safetensors_header
 from holdfast.trust.source import FileSource
