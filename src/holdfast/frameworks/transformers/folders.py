@@ -6,6 +6,8 @@ import logging
 import re
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,8 +67,7 @@ def read_folder(path: Path) -> Any:
         MissingExtra: transformers is not installed.
     """
     import_extra("transformers", needed_for="reading a Hugging Face folder")
-    with tempfile.TemporaryDirectory(prefix="holdfast-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory(prefix="holdfast-") as folder, _quiet():
         stage = Stage(path, Path(folder))
         try:
             if stage.has("modules.json"):
@@ -80,6 +81,21 @@ def read_folder(path: Path) -> Any:
             raise Corrupt(
                 f"transformers cannot read the folder: {type(error).__name__}: {error!s:.200}"
             ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence warnings, and progress bars that would also be drawn into files."""
+    shown = import_extra("transformers.utils.logging", needed_for="a model folder")
+    before = shown.is_progress_bar_enabled()
+    shown.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if before:
+            shown.enable_progress_bar()
 
 
 def _parts(stage: Stage) -> Any:
@@ -272,8 +288,7 @@ def write_folder(model: Any, path: Path) -> None:
             hint="hold export REF model.safetensors  # all tensors by name",
         )
     path.mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         for item in items:
             if type(item).__name__ == "SentenceTransformer":
                 item.save_pretrained(str(path), create_model_card=False)
