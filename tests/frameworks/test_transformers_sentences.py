@@ -142,7 +142,7 @@ def test_every_kept_module_comes_back(folder, store):
 class TestRefused:
     def test_a_setting_that_the_package_does_not_write(self, folder, store):
         model = small(folder)
-        model[0].auto_model.transformer.layer[0].dropout.p = 0.9
+        model[0].auto_model.transformer.layer[0].ffn.dropout.p = 0.9
         with pytest.raises(Unsupported, match=r"dropout\.p is 0\.9"):
             holdfast.save(model, "changed", store=store)
 

@@ -199,7 +199,10 @@ def onto(fields: Mapping[str, Any], base: Any) -> Any:
     own = {id(tensor) for table in models.tables_of(base).values() for tensor in table.values()}
     try:
         model = _wrapped(peft, kind, base, adapters)
-        model.base_model.set_adapter(active if len(active) > 1 else active[0])
+        if len(active) == 1:
+            model.set_adapter(active[0])
+        else:
+            model.base_model.set_adapter(active)
     except HoldfastError:
         raise
     except Exception as error:

@@ -23,7 +23,9 @@ __all__ = [
 ]
 
 # Attributes of a module that training or loading changes and that are not settings of it.
-_PASSING: Final = frozenset({"training", "gradient_checkpointing", "name_or_path", "loss_type"})
+_PASSING: Final = frozenset(
+    {"active_adapter", "gradient_checkpointing", "loss_type", "name_or_path", "training"}
+)
 
 
 def encode_model(model: Any) -> dict[str, Any]:
