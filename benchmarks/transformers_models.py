@@ -51,9 +51,7 @@ def rows(name, model, folder, store):
         },
         ROUNDS,
     )
-    size = sum(memoryview(t.load() if hasattr(t, "load") else t).nbytes for t in ()) or sum(
-        p.nbytes for p in model.parameters()
-    )
+    size = sum(parameter.nbytes for parameter in model.parameters())
     label = f"{name}, {size / 1e6:.0f} MB ({version.proof}): load"
     return [
         compared(label, samples["ours"], samples["peer"], most=1.1, clock=clock)
