@@ -25,7 +25,7 @@ HEAVY = {
     "spacy": "spacy",
     "statsmodels": "statsmodels",
     "tensorflow": "keras,tensorflow,h5",
-    "transformers": "transformers,torch",
+    "transformers": "transformers,transformers-test,torch",
 }
 
 

@@ -87,15 +87,15 @@ def test_what_is_no_data_is_refused_with_its_path(tmp_path):
         read({"args": Settings()}, tmp_path)
 
 
-def test_settings_of_argparse_come_as_a_plain_namespace_and_that_is_told(tmp_path):
+def test_settings_of_argparse_are_data(tmp_path):
     import argparse
-    from types import SimpleNamespace
 
+    settings = argparse.Namespace(lr=1, names=["a"])
     path = tmp_path / "model.pt"
-    torch.save({"args": argparse.Namespace(lr=1, names=["a"])}, path)
+    torch.save({"args": settings}, path)
     taken = read_any(path, "torch")
-    assert taken.model == {"args": SimpleNamespace(lr=1, names=["a"])}
-    assert "argparse" in taken.notes[0]
+    assert taken.model == {"args": settings}
+    assert type(taken.model["args"]) is argparse.Namespace
 
 
 @pytest.mark.parametrize("old", [False, True])

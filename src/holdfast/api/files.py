@@ -1,4 +1,4 @@
-"""Model files that can be kept without running anything: safetensors, npz, ONNX, SavedModel."""
+"""What can be kept from disk without running anything: safetensors, npz, ONNX, model folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from holdfast.trust.scan import scan_path
 
 __all__ = ["model_from_file"]
 
-_SAVED: Final = frozenset({"npz", "onnx", "safetensors", "savedmodel"})
+_SAVED: Final = frozenset({"huggingface", "npz", "onnx", "safetensors", "savedmodel"})
 _PICKLED: Final = frozenset({"joblib", "pickle", "torch", "torch-legacy", "torchscript"})
 
 
@@ -23,7 +23,8 @@ def model_from_file(path: Path) -> Any:
 
     Returns:
         A dictionary of numpy arrays (of torch tensors when the file says it comes from torch,
-        or holds dtypes numpy lacks), an ``onnx.OnnxFile`` or a ``tensorflow.SavedModel``.
+        or holds dtypes numpy lacks), an ``onnx.OnnxFile``, a ``tensorflow.SavedModel``, or what a
+        Hugging Face folder holds.
 
     Raises:
         UnsafeContent: The file is a pickle or contains one; it was not opened.
@@ -36,7 +37,7 @@ def model_from_file(path: Path) -> Any:
         return read(path, report.kind).model
     raise Unsupported(
         f"{path}: {KINDS[report.kind]}. Only safetensors, npz and ONNX files and the folders of "
-        "SavedModels are saved as they are.",
+        "SavedModels and of Hugging Face are saved as they are.",
         hint=f"hold convert {path} --name NAME  # or save the live object: holdfast.save(model)",
         ref=str(path),
     )
@@ -44,8 +45,10 @@ def model_from_file(path: Path) -> Any:
 
 def _refuse_pickles(path: Path, report: Report) -> None:
     """Refuse what is a pickle or holds one, known data or not: saving keeps no pickles."""
-    inside = any(m.kind in _PICKLED or "protocol" in m.facts for m in report.members)
-    pickled = report.kind in _PICKLED or inside
+    parts = (report, *report.members)
+    pickled = any(part.kind in _PICKLED or "protocol" in part.facts for part in parts)
+    if report.kind == "huggingface":  # pickles beside the weights are not read
+        pickled = False
     if not pickled and not report.unsafe:
         return
     unsafe = (f for _, f in report.all_findings() if f.severity is Severity.UNSAFE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from argparse import Namespace
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from decimal import Decimal
@@ -85,12 +86,13 @@ def _bare(obj: Any) -> None:
         )
 
 
-def _encode_namespace(namespace: SimpleNamespace) -> dict[str, Any]:
+def _encode_namespace(namespace: SimpleNamespace | Namespace) -> dict[str, Any]:
     fields = vars(namespace)
     for name in fields:
         if not (isinstance(name, str) and name.isidentifier()) or name.startswith("__"):
             raise Unsupported(
-                f"a SimpleNamespace has the attribute {name!r:.100}, which is not a name.",
+                f"a {type(namespace).__name__} has the attribute {name!r:.100}, "
+                "which is not a name.",
                 hint="dict(vars(namespace))",
             )
     return fields
@@ -244,6 +246,12 @@ TYPES: Final = (
         id="types.SimpleNamespace",
         locate=lambda: SimpleNamespace,
         classes=("types:SimpleNamespace",),
+        encode=_encode_namespace,
+    ),
+    TypeSpec(
+        id="argparse.Namespace",
+        locate=lambda: Namespace,
+        classes=("argparse:Namespace",),
         encode=_encode_namespace,
     ),
     _spec(re.Pattern, ("re",), "pattern flags", encode=_encode_pattern, build=_build_pattern),

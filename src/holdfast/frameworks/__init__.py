@@ -45,6 +45,7 @@ __all__ = [
 # Adapter to the packages one of which its models come from, asked in this order: what builds on
 # another framework comes before it. "python" takes whatever the codec can keep, so it is last.
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
+    "transformers": ("transformers", "peft", "sentence_transformers"),
     "keras": ("keras",),
     "torch": ("torch",),
     "jax": ("jax",),

@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final
 from uuid import UUID
@@ -167,19 +168,13 @@ def _pattern(_: Graph, raw: Call, __: Path) -> re.Pattern[Any]:
         raise Corrupt(f"a regular expression is none: {error!s:.60}") from error
 
 
-def _namespace(graph: Graph, raw: Call, path: Path) -> Any:
+def _namespace(name: str, graph: Graph, raw: Call, path: Path) -> Any:
     arguments_of(raw, 0)
     state = state_of(raw)
     fields: dict[str, Any] = {}
     if state is not None:
         graph.fill_dict(fields, named(state).items(), path)
-    return graph.cast.fields("types.SimpleNamespace", fields)
-
-
-def _arguments(graph: Graph, raw: Call, path: Path) -> Any:
-    """Take a namespace of argparse, as checkpoints keep their settings, as a plain one."""
-    graph.notes["Namespaces of argparse are kept as types.SimpleNamespace."] = None
-    return _namespace(graph, raw, path)
+    return graph.cast.fields(name, fields)
 
 
 # Times: the bytes of ``datetime.__reduce__``, see CPython's Lib/_pydatetime.py, ``_getstate``.
@@ -377,8 +372,8 @@ RECIPES: Final[dict[str, Recipe]] = {
     "uuid:UUID": _uuid,
     "pathlib:PurePosixPath": _path,
     "re:_compile": _pattern,
-    "argparse:Namespace": _arguments,
-    "types:SimpleNamespace": _namespace,
+    "argparse:Namespace": partial(_namespace, "argparse.Namespace"),
+    "types:SimpleNamespace": partial(_namespace, "types.SimpleNamespace"),
     "datetime:date": _date,
     "datetime:datetime": _datetime,
     "datetime:time": _time,
