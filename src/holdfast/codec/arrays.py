@@ -162,11 +162,22 @@ def store_array(array: np.ndarray[Any, Any]) -> Stored:
     options: dict[str, Any] = {}
     if tensor not in _NATIVE or text != _NATIVE[tensor].str:
         options["dtype"] = text
-    if array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous:
+    if _by_columns(array):
         options["order"] = "F"
     if not array.flags.writeable:
         options["readonly"] = True
     return Stored(TensorData(tensor, (*array.shape, *extra), lambda: _bytes(array)), options)
+
+
+def _by_columns(array: np.ndarray[Any, Any]) -> bool:
+    """Say whether columns lie together, with gaps between them or not.
+
+    BLAS adds in another order for rows than for columns, so this decides the last bit of answers.
+    """
+    if array.ndim < 2 or array.flags.c_contiguous:
+        return False
+    steps = [step for step, size in zip(array.strides, array.shape, strict=True) if size > 1]
+    return array.flags.f_contiguous or (len(steps) > 1 and steps == sorted(steps))
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> memoryview:
