@@ -53,10 +53,11 @@ def function(name, *nodes):
     return field(1, field(1, field(1, name.encode())), *inner)
 
 
-def saved_model(*nodes, functions=(), assets=()):
+def saved_model(*nodes, functions=(), assets=(), objects=(field(7),)):
     graph = [*nodes, field(2, *functions)]
     given_ = [field(6, field(1, field(1, n.encode())), field(2, p.encode())) for n, p in assets]
-    return b"\x08\x01" + field(2, field(1, field(5, b"2.21.0")), field(2, *graph), *given_)
+    meta = [field(1, field(5, b"2.21.0")), field(2, *graph), *given_, *objects]
+    return b"\x08\x01" + field(2, *meta)
 
 
 REACHING = {

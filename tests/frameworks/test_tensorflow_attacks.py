@@ -18,8 +18,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from holdfast.errors import Corrupt, HoldfastError, UnsafeContent, Unsupported
 from holdfast.frameworks import tensorflow as adapter
 from holdfast.frameworks.tensorflow import SavedModel
-from holdfast.trust import savedmodel
-from holdfast.trust.tensor_bundle import check_bundle, read_bundle
+from holdfast.trust.source import Data
+from holdfast.trust.tf_checkpoint import read_checkpoint
+from holdfast.trust.tf_graph import describe_graph, describe_saved_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TEXT = tf.TensorSpec((), tf.string, name="x")
@@ -283,17 +284,17 @@ def test_every_operator_is_seen_that_tensorflow_sees(files):
     model = saved_model_pb2.SavedModel.FromString(files["saved_model.pb"])
     graph = model.meta_graphs[0].graph_def
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    found = savedmodel.describe(files["saved_model.pb"])
+    found = describe_saved_model(files["saved_model.pb"])
     assert sum(found.operators.values()) == len(nodes)
     assert set(found.operators) == {node.op for node in nodes}
-    assert list(found.functions) == [f.signature.name for f in graph.library.function]
+    assert found.functions == [f.signature.name for f in graph.library.function]
 
 
 class TestCheckpoints:
     def test_the_index_is_read_as_tensorflow_reads_it(self, sound, files):
-        _, tensors = read_bundle(files["variables/variables.index"])
+        tensors = read_checkpoint(Data(files["variables/variables.index"])).tensors
         theirs = tf.train.list_variables(str(sound / "variables/variables"))
-        assert [(t.key, list(t.shape)) for t in tensors] == theirs
+        assert [(t.name, list(t.shape)) for t in tensors] == theirs
 
     def test_many_tensors_of_every_kind(self, tmp_path):
         kinds = ["float16", "bfloat16", "float64", "int8", "uint64", "bool", "complex64", "string"]
@@ -305,7 +306,7 @@ class TestCheckpoints:
         tf.saved_model.save(module, str(tmp_path / "model"))
         index = (tmp_path / "model/variables/variables.index").read_bytes()
         theirs = tf.train.list_variables(str(tmp_path / "model/variables/variables"))
-        assert [(t.key, list(t.shape)) for t in read_bundle(index)[1]] == theirs
+        assert [(t.name, list(t.shape)) for t in read_checkpoint(Data(index)).tensors] == theirs
         assert adapter.open_folder(tmp_path / "model").described
 
     def test_a_data_file_that_is_short_or_gone(self, files):
@@ -325,12 +326,12 @@ class TestCheckpoints:
             for at in draw.integers(0, len(whole), 2):
                 broken[at] ^= 1 << int(draw.integers(0, 8))
             try:
-                check_bundle(bytes(broken), {".data-00000-of-00001": 10_000})
+                read_checkpoint(Data(bytes(broken))).needs()
             except Corrupt:
                 continue
         for end in range(len(whole)):
             with pytest.raises(Corrupt):
-                read_bundle(whole[:end])
+                read_checkpoint(Data(whole[:end]))
 
 
 def test_damaged_graphs_are_refused_or_harmless(files):
@@ -385,7 +386,7 @@ def test_a_graph_without_a_folder_is_described_and_not_run(tmp_path):
     with graph.as_default():
         tf.io.read_file("/etc/passwd")
         tf.constant(1.0) + 1.0
-    found = savedmodel.describe_graph(graph.as_graph_def().SerializeToString())
+    found = describe_graph(graph.as_graph_def().SerializeToString())
     assert list(found.reaching) == ["ReadFile"]
     assert found.operators["AddV2"] + found.operators["Add"] == 1
 

@@ -44,7 +44,7 @@ TOLD = {
     "objects.npy": ("npy", "NumPy", "sandbox", None),
     "reaching.pb": ("savedmodel", "TensorFlow 2.21.0", None, None),
     "saved_model": (
-        "savedmodel", "TensorFlow 2.21.0", "data",
+        "savedmodel", "TensorFlow 2.21.0", None,
         ("w/.ATTRIBUTES/VARIABLE_VALUE", "float32", (3, 2)),
     ),
     "saving.pb": ("savedmodel", "TensorFlow 2.21.0", None, None),

@@ -14,20 +14,16 @@ from typing import Final
 from holdfast.errors import Corrupt
 from holdfast.trust import protobuf
 from holdfast.trust.source import Source
-from holdfast.trust.tf_graph import DTYPES
+from holdfast.trust.tf_messages import DTYPES, dtype_of, shape_of
 
 __all__ = ["TfCheckpoint", "TfTensor", "is_checkpoint", "read_checkpoint"]
 
 _MAGIC: Final = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _FOOTER: Final = 48
+_TRAILER: Final = 5  # kind of compression, checksum
 _LARGEST_BLOCK: Final = 32 << 20
 _MOST_TENSORS: Final = 200_000
-# Bytes of an element, by dtype; texts and resources have none of their own.
-_SIZES: Final = {
-    "float32": 4, "float64": 8, "int32": 4, "uint8": 1, "int16": 2, "int8": 1, "complex64": 8,
-    "int64": 8, "bool": 1, "bfloat16": 2, "uint16": 2, "complex128": 16, "float16": 2, "uint32": 4,
-    "uint64": 8,
-}  # fmt: skip
+_MOST_SHARDS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +55,26 @@ class TfCheckpoint:
         shards: How many files of data there are.
         tensors: In the order of their names.
         faults: What is a lie.
+        unread: What is told and not looked into: slices, types without a size.
     """
 
     shards: int = 0
     tensors: list[TfTensor] = field(default_factory=list)
     faults: list[tuple[str, int | None]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    def needs(self) -> dict[str, int]:
+        """Return how the name of each file of data ends, to the bytes that it must have.
+
+        Raises:
+            Corrupt: The index lies, or a part of it is not looked into.
+        """
+        for what in (*(what for what, _ in self.faults), *self.unread):
+            raise Corrupt(f"in the index of the checkpoint {what}")
+        found = dict.fromkeys(range(self.shards), 0)
+        for tensor in self.tensors:
+            found[tensor.shard] = max(found[tensor.shard], tensor.start + tensor.size)
+        return {f".data-{n:05d}-of-{self.shards:05d}": size for n, size in found.items()}
 
 
 def is_checkpoint(source: Source) -> bool:
@@ -77,44 +88,67 @@ def read_checkpoint(source: Source) -> TfCheckpoint:
     Raises:
         Corrupt: It is damaged.
     """
+    if not is_checkpoint(source):
+        raise Corrupt("this is no index of a TensorFlow checkpoint")
     found = TfCheckpoint()
-    footer = source.exactly(source.size - _FOOTER, _FOOTER, "the footer")
-    _, at = _handle(footer, 0)
-    index, _ = _handle(footer, at)
-    for _, handle in _entries(_block(source, index)):
-        for key, value in _entries(_block(source, _handle(handle, 0)[0])):
-            if not key:
-                found.shards = protobuf.table(value).signed(1)
-            else:
-                found.tensors.append(_tensor(key, value, found))
-            if len(found.tensors) > _MOST_TENSORS:
-                raise Corrupt(f"it has more than {_MOST_TENSORS} tensors")
+    names: set[bytes] = set()
+    for key, value in _pairs(source):
+        if key in names:
+            found.faults.append((f"the key {key!r:.100} is there twice", None))
+        names.add(key)
+        if key:
+            found.tensors.append(_tensor(key, protobuf.table(value), found))
+        else:
+            header = protobuf.table(value)
+            found.shards = header.signed(1)
+            if header.signed(2):
+                found.unread.append("the numbers are of another byte order")
+        if len(names) > _MOST_TENSORS or len(found.faults) > _MOST_TENSORS:
+            raise Corrupt(f"it has more than {_MOST_TENSORS:,} tensors")
+    if not 0 < found.shards <= _MOST_SHARDS:
+        found.faults.append((f"there are {found.shards} files of data", None))
     return found
 
 
-def _tensor(key: bytes, value: bytes, found: TfCheckpoint) -> TfTensor:
-    entry = protobuf.table(value)
-    dtype = DTYPES.get(entry.signed(1), f"type {entry.signed(1)}")
-    shape: tuple[int, ...] = ()
-    for part in entry.all(2):
-        shape = tuple(axis.table().signed(1) for axis in part.table().all(2))
+def _tensor(key: bytes, entry: protobuf.Table, found: TfCheckpoint) -> TfTensor:
     tensor = TfTensor(
         name=key.decode("utf-8", "replace")[:1000],
-        dtype=dtype,
-        shape=shape,
+        dtype=dtype_of(entry.signed(1)),
+        shape=shape_of(entry, 2) or (),
         shard=entry.signed(3),
         start=entry.signed(4),
         size=entry.signed(5),
     )
-    width = _SIZES.get(dtype)
-    whole = not entry.all(7)  # a tensor in slices has them under keys of their own
-    if len(shape) > 64 or any(n < 0 for n in shape) or tensor.start < 0:
-        raise Corrupt(f"the tensor {tensor.name!r:.100} has no possible shape or place")
+    said = f"the tensor {tensor.name!r:.100}"
+    if min(tensor.start, tensor.size, *tensor.shape, 0) < 0:
+        raise Corrupt(f"{said} has no possible shape or place")
     if not 0 <= tensor.shard < max(1, found.shards):
-        found.faults.append((f"the tensor {tensor.name!r:.100} is in a shard that is none", None))
-    if whole and width is not None and tensor.size != math.prod(shape) * width:
-        found.faults.append((f"the tensor {tensor.name!r:.100} contradicts itself", None))
+        found.faults.append((f"{said} is in a shard that is none", None))
+    width = DTYPES.get(entry.signed(1), ("", 0))[1]
+    if entry.all(7):  # its slices have keys of their own, which are no texts
+        found.unread.append(f"{said} is put together of slices")
+    elif width or tensor.dtype == "string":
+        items = math.prod(tensor.shape)
+        # Each text has a length of a byte or more.
+        if tensor.size != items * width if width else tensor.size < items:
+            found.faults.append((f"{said} contradicts itself", None))
+    else:
+        found.unread.append(f"{said} is of the type {tensor.dtype}")
     return tensor
+
+
+def _pairs(source: Source) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values of the whole table."""
+    footer = source.exactly(source.size - _FOOTER, _FOOTER, "the footer")
+    _, at = _handle(footer, 0)
+    index, _ = _handle(footer, at)
+    last = -1
+    for _, value in _entries(_block(source, index)):
+        handle, _ = _handle(value, 0)
+        if handle[0] <= last:
+            raise Corrupt("the blocks of the index are out of order")
+        last = handle[0]
+        yield from _entries(_block(source, handle))
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
@@ -140,10 +174,10 @@ def _block(source: Source, handle: tuple[int, int]) -> bytes:
     start, size = handle
     if size > _LARGEST_BLOCK:
         raise Corrupt(f"a block claims {size} bytes")
-    data = source.exactly(start, size + 1, "a block")
-    if data[-1]:
+    data = source.exactly(start, size + _TRAILER, "a block")
+    if data[size]:
         raise Corrupt("a block is compressed, which is not read here")
-    return data[:-1]
+    return data[:size]
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -1,46 +1,50 @@
 """Reading TensorFlow's graphs as data: GraphDef and SavedModel, by the wire format alone.
 
-Sources of the format: ``graph.proto``, ``node_def.proto``, ``function.proto``,
-``meta_graph.proto``, ``saved_model.proto`` and ``saved_object_graph.proto`` of TensorFlow.
+A graph is a program that TensorFlow runs, some of it while it is loaded. Every node of the graph
+and of its functions is looked into. Sources of the format: ``saved_model.proto``,
+``meta_graph.proto``, ``graph.proto``, ``function.proto`` and ``saved_object_graph.proto`` of
+TensorFlow; for what a load runs ``tensorflow/python/saved_model/load.py``.
+
+::
+
+    found = tf_graph.describe_saved_model(data)
+    found.reaching  # operators that read files, call a network, run Python
+    found.kept  # whether it only computes
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from holdfast.errors import Corrupt
 from holdfast.trust import protobuf
 from holdfast.trust.protobuf import LENGTH, Field, Table
-from holdfast.trust.tf_operators import PATHS
-from holdfast.trust.zips import escapes
+from holdfast.trust.tf_functions import Body, chosen_paths, reached
+from holdfast.trust.tf_messages import Oddities, dtype_of, in_attributes, shape_of
+from holdfast.trust.tf_operators import CHECKPOINT, FOREIGN, does, reaches_out
 
-__all__ = ["DTYPES", "Described", "describe_graph", "describe_saved_model", "keras_documents"]
+__all__ = ["Described", "describe_graph", "describe_saved_model", "keras_documents"]
 
 _MOST_NODES: Final = 1_000_000
+_MOST_FUNCTIONS: Final = 200_000
 _MOST_LISTED: Final = 200
-_MOST_TRACED: Final = 1_000
-
-# Number in DataType to name.
-DTYPES: Final = {
-    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string",
-    8: "complex64", 9: "int64", 10: "bool", 11: "qint8", 12: "quint8", 13: "qint32", 14: "bfloat16",
-    15: "qint16", 16: "quint16", 17: "uint16", 18: "complex128", 19: "float16", 20: "resource",
-    21: "variant", 22: "uint32", 23: "uint64", 24: "float8_e5m2", 25: "float8_e4m3fn", 29: "int4",
-    30: "uint4",
-}  # fmt: skip
 
 
 @dataclass(slots=True)
-class Described:
+class Described(Oddities):
     """What a graph says.
 
     Attributes:
+        graphs: How many graphs there are.
+        objects: Whether it says which objects there are, as TensorFlow 2 writes it.
         operators: How often each is used, in functions too.
-        functions: How many functions it defines.
+        functions: Names of the functions it defines.
         places: Byte of the first node of each operator.
+        reaching: Operators that reach out of the graph, and what they do.
+        unknown: Operators that are not known to compute alone, and what is known.
         paths: (operator, path) of files that the graph itself names.
         version: Of TensorFlow that wrote it, or None.
         tags: Tags of a SavedModel's graphs.
@@ -50,9 +54,13 @@ class Described:
         placeholders: Inputs of a graph without signatures.
     """
 
+    graphs: int = 0
+    objects: bool = False
     operators: Counter[str] = field(default_factory=Counter)
-    functions: int = 0
+    functions: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
+    reaching: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
     paths: list[tuple[str, str]] = field(default_factory=list)
     version: str | None = None
     tags: list[str] = field(default_factory=list)
@@ -61,19 +69,39 @@ class Described:
     keras: list[str] = field(default_factory=list)
     placeholders: list[str] = field(default_factory=list)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is one graph of objects, as TensorFlow 2 writes a SavedModel."""
+        return self.graphs == 1 and self.objects
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is a SavedModel that does nothing but compute, so that it may be loaded."""
+        refused = (self.reaching, self.unknown, self.paths, self.assets, self.fields, self.faults)
+        return self.whole and not any(refused)
+
 
 def describe_graph(data: bytes | memoryview) -> Described:
     """Walk a serialised ``GraphDef``; raises ``Corrupt`` with the byte."""
     found = Described()
-    _graph(list(protobuf.fields(data)), found)
+    _graph(found.checked("GraphDef", protobuf.table(data)), found, set())
     return found
 
 
 def describe_saved_model(data: bytes | memoryview) -> Described:
-    """Walk a serialised ``SavedModel``; raises ``Corrupt`` with the byte."""
+    """Walk a serialised ``SavedModel``.
+
+    Operators by which TensorFlow writes and reads checkpoints are part of every SavedModel. They
+    are no fault in the graph around its functions, which a load of objects does not run, and in
+    functions that nothing else than that graph can reach.
+
+    Raises:
+        Corrupt: It is damaged or beyond a limit; says at which byte.
+    """
     found = Described()
-    for part in _messages(protobuf.fields(data), 2):
-        _meta_graph(part.table(), found)
+    for part in found.checked("SavedModel", protobuf.table(data)).all(2):
+        found.graphs += 1
+        _meta_graph(found.table("MetaGraphDef", part), found)
     return found
 
 
@@ -103,15 +131,17 @@ def _meta_graph(meta: Table, found: Described) -> None:
         found.tags += [tag.text()[:100] for tag in info.all(4)[:_MOST_LISTED]]
     assets = [part.table() for part in meta.all(6)]
     found.assets += [asset.text(2)[:1000] for asset in assets[:_MOST_LISTED]]
-    given = {_tensor_name(asset).partition(":")[0] for asset in assets}
-    for part in meta.all(2):
-        _graph(list(part.message()), found, given)
     for part in meta.all(5)[:_MOST_LISTED]:
         entry = part.table()
         for value in entry.all(2):
             found.signatures[entry.text(1)[:200]] = _signature(value.table())
+    offered: set[str] = set()
     for part in meta.all(7):
-        _objects(part.message(), found)
+        found.objects = True
+        offered.update(_objects(found.table("SavedObjectGraph", part), found))
+    given = {_tensor_name(asset).partition(":")[0] for asset in assets}
+    for part in meta.all(2):
+        _graph(found.table("GraphDef", part), found, offered, given)
 
 
 def _tensor_name(asset: Table) -> str:
@@ -129,167 +159,82 @@ def _tensor_info(entry: Table) -> str:
     if value is None:
         return entry.text(1)[:100]
     info = value.table()
-    shape = info.one(3)
-    sizes = "" if shape is None else _shape(shape.table())
-    return f"{entry.text(1)[:100]} {DTYPES.get(info.signed(2), '?')}{sizes}"
+    shape = shape_of(info, 3) if info.all(3) else None
+    sizes = ", ".join("?" if size < 0 else str(size) for size in (shape or ())[:64])
+    told = "" if shape is None else f"[{sizes}]"
+    return f"{entry.text(1)[:100]} {dtype_of(info.signed(2))}{told}"
 
 
-def _shape(shape: Table) -> str:
-    if shape.signed(3):
-        return ""
-    sizes = [axis.table().signed(1) for axis in shape.all(2)[:64]]
-    return f"[{', '.join('?' if size < 0 else str(size) for size in sizes)}]"
+def _objects(graph: Table, found: Described) -> Iterator[str]:
+    """Yield the functions that objects have: those that a load may run, or hands out.
 
-
-def _objects(objects: Iterable[Field], found: Described) -> None:
-    """Keep what Keras says of its objects: releases up to 2.4 kept it in the graph of objects."""
-    for part in _messages(objects, 1):
-        for user in _messages(part.message(), 4):
-            table = user.table()
-            if table.text(1).startswith("_tf_keras") and table.text(3):
-                found.keras.append(table.text(3))
-
-
-def _graph(graph: list[Field], found: Described, given: Collection[str] = ()) -> None:
-    """Read the nodes outside and inside functions, and where each takes paths of files from."""
-    bodies = [_Body("", list(_messages(graph, 1)), frozenset(given))]
-    for library in _messages(graph, 2):
-        for function in _messages(library.message(), 1):
-            name = _signature_name(function)
-            bodies.append(_Body(name, list(_messages(function.message(), 3)), frozenset()))
-    found.functions += len(bodies) - 1
-    for body in bodies:
-        body.read(found)
-    opening = _opening(bodies)
-    for body in bodies:
-        for operator, path in body.paths(opening):
-            if len(found.paths) < _MOST_LISTED:
-                found.paths.append((operator, path[:200]))
-
-
-def _signature_name(function: Field) -> str:
-    signature = function.table().one(1)
-    return "" if signature is None else signature.table().text(1)
-
-
-def _opening(bodies: Sequence[_Body]) -> set[str]:
-    """Return the functions that open a file, or call one that does."""
-    callers: dict[str, list[str]] = {}
-    todo = [body.name for body in bodies if body.opens]
-    for body in bodies:
-        for called in body.calls:
-            callers.setdefault(called, []).append(body.name)
-    found: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found.add(name)
-            todo += callers.get(name, ())
-    return found
-
-
-class _Body:
-    """The nodes of a graph or of a function.
-
-    Attributes:
-        name: Of the function; empty for the graph itself.
-        opens: Nodes that open a file whose path they are handed.
-        calls: Functions that nodes call, to those nodes.
+    What Keras says of its objects is kept: releases up to 2.4 kept it here.
     """
-
-    def __init__(self, name: str, nodes: list[Field], given: frozenset[str]) -> None:
-        self.name = name
-        self.opens: list[Table] = []
-        self.calls: dict[str, list[Table]] = {}
-        self._nodes = nodes
-        # Constants that a reader replaces: the places of a model's own assets.
-        self._given = given
-        self._by_name: dict[str, Table] = {}
-
-    def read(self, found: Described) -> None:
-        """Count the operators."""
-        for node in self._nodes:
-            table = node.table()
-            operator = table.text(2)[:200]
-            found.operators[operator] += 1
-            found.places.setdefault(operator, node.position)
-            if operator in PATHS:
-                self.opens.append(table)
-            elif not self.name and operator == "Placeholder":
-                found.placeholders.append(table.text(1)[:200])
-            for called in _functions(table):
-                self.calls.setdefault(called, []).append(table)
-            if found.operators.total() > _MOST_NODES:
-                raise Corrupt(f"it has more than {_MOST_NODES} nodes")
-
-    def paths(self, opening: set[str]) -> Iterator[tuple[str, str]]:
-        """Yield (operator, path) where the path of a file is one that the graph chose.
-
-        It should be handed over. One that is put together of the graph's own texts alone, or of
-        one that starts at the root or climbs, is the graph's choice.
-        """
-        calling = [node for name in self.calls if name in opening for node in self.calls[name]]
-        for node in self.opens[:_MOST_LISTED]:
-            place = PATHS[node.text(2)]
-            texts, handed = self._sources([part.text() for part in node.all(3)][place : place + 1])
-            chosen = _chosen(texts) or (texts[0] if texts and not handed else None)
-            if chosen is not None:
-                yield node.text(2), chosen
-        for node in calling[:_MOST_LISTED]:
-            chosen = _chosen(self._sources([part.text() for part in node.all(3)])[0])
-            if chosen is not None:
-                yield node.text(2), chosen
-
-    def _sources(self, todo: list[str]) -> tuple[list[str], bool]:
-        """Return the texts that inputs are made of, and whether something was handed over."""
-        if not self._by_name:
-            self._by_name = {table.text(1): table for table in (n.table() for n in self._nodes)}
-        seen: set[str] = set()
-        texts: list[str] = []
-        handed = False
-        while todo and len(seen) < _MOST_TRACED:
-            name = todo.pop().lstrip("^").partition(":")[0]
-            if name in seen:
-                continue
-            seen.add(name)
-            source = self._by_name.get(name)
-            if source is None or name in self._given or source.text(2) in ("Placeholder", "_Arg"):
-                handed = True
-            elif source.text(2) == "Const":
-                texts += _strings(source)
-            else:
-                todo += [part.text() for part in source.all(3)]
-        return texts, handed
+    for item in graph.all(2):
+        yield item.table().text(1)
+    for node in graph.all(1):
+        for part in node.message():
+            if part.number == 4:
+                user = part.table()
+                if user.text(1).startswith("_tf_keras") and user.text(3):
+                    found.keras.append(user.text(3))
+            elif part.number in (6, 8):  # a function of several traces, a single trace
+                yield from (name.text() for name in part.table().all(1))
 
 
-def _chosen(texts: Iterable[str]) -> str | None:
-    """Return the first text that as a path leads to a place of its own."""
-    return next((text for text in texts if len(text) > 1 and _leads(text)), None)
+def _graph(graph: Table, found: Described, offered: set[str], given: Iterable[str] = ()) -> None:
+    """Read the nodes outside and inside functions, and where each takes paths of files from."""
+    bodies = [Body("", graph.all(1), frozenset(given))]
+    names: set[str] = set()
+    for part in graph.all(2):
+        library = found.table("FunctionDefLibrary", part)
+        for function in library.all(1):
+            bodies.append(_function(found.table("FunctionDef", function), names, found))
+        for gradient in library.all(2):
+            offered.update((gradient.table().text(1), gradient.table().text(2)))
+        for gradient in library.all(3):
+            offered.add(gradient.table().text(1))
+    if sum(len(body.nodes) for body in bodies) + found.operators.total() > _MOST_NODES:
+        raise Corrupt(f"it has more than {_MOST_NODES:,} nodes")
+    for body in bodies:
+        body.read(names, found)
+        found.operators.update(body.operators)
+        for name, place in body.places.items():
+            found.places.setdefault(name, place)
+        _judge(body, names, found)
+    found.placeholders += bodies[0].placeholders
+    for body in reached(bodies, offered):
+        for name in sorted(CHECKPOINT.intersection(body.operators)):
+            found.reaching[name] = "reads or writes files, where an object of the model calls it"
+    for operator, path in chosen_paths(bodies):
+        if len(found.paths) < _MOST_LISTED:
+            found.paths.append((operator, path[:200]))
 
 
-def _leads(text: str) -> bool:
-    return text.isprintable() and (escapes(text) or "://" in text)
+def _function(function: Table, names: set[str], found: Described) -> Body:
+    told = [part.table().text(1) for part in function.all(1)]
+    name = told[0] if told else ""
+    if not name or name in names:
+        found.faults[f"a function has no name or one that is taken ({name!r:.80})"] = None
+    names.add(name)
+    found.functions.append(name)
+    if len(found.functions) > _MOST_FUNCTIONS:
+        raise Corrupt(f"it has more than {_MOST_FUNCTIONS:,} functions")
+    body = Body(name, function.all(3))
+    of_arguments = [
+        entry
+        for part in function.all(7)
+        for value in part.table().all(2)
+        for entry in value.table().all(1)
+    ]
+    for called in in_attributes([*function.all(5), *of_arguments], found):
+        body.calls.setdefault(called, [])
+    return body
 
 
-def _functions(node: Table) -> Iterator[str]:
-    """Yield the functions that a node names in its attributes, alone or in lists."""
-    for part in node.all(5):
-        for value in part.table().all(2):
-            table = value.table()
-            functions = table.all(10)
-            for inner in table.all(1):
-                functions = [*functions, *inner.table().all(9)]
-            for function in functions:
-                yield function.table().text(1)
-
-
-def _strings(node: Table) -> Iterator[str]:
-    """Yield the texts of a constant: attribute ``value``, a TensorProto of strings."""
-    for part in node.all(5):
-        entry = part.table()
-        if entry.text(1) != "value":
+def _judge(body: Body, functions: set[str], found: Described) -> None:
+    for name in body.operators:
+        words = does(name)
+        if words is None or (words == FOREIGN and name in functions):
             continue
-        for value in entry.all(2):
-            for tensor in value.table().all(8):
-                for text in tensor.table().all(8)[:_MOST_LISTED]:
-                    yield bytes(text.view()[:1000]).decode("utf-8", "replace")
+        (found.reaching if reaches_out(words) else found.unknown)[name] = words

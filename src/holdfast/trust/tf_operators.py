@@ -1,8 +1,10 @@
 """Which operators a TensorFlow graph may use: a closed list, from TensorFlow's own registry.
 
-An operator is allowed when its outputs follow from its inputs and from the model's own variables,
-tables and random numbers. The table is written by ``tools/list_tensorflow_operators.py``; what the
-others do is from TensorFlow's definitions of operators (``tensorflow/core/ops``).
+``computes`` are operators whose outputs follow from their inputs and from the model's own
+variables, tables and random numbers; ``checkpoint`` those with which TensorFlow writes and reads
+the model's own; ``opens`` those that open a file they are handed; ``refused`` are all others. The
+table is written by ``tools/list_tensorflow_operators.py``; what the others do is from TensorFlow's
+definitions of operators (``tensorflow/core/ops``).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 from importlib import resources
 from typing import Final
 
-__all__ = ["PATHS", "does", "reaches_out"]
+__all__ = ["CHECKPOINT", "FOREIGN", "PATHS", "does", "reaches_out"]
 
 
 def _read() -> dict[str, frozenset[str]]:
@@ -21,9 +23,12 @@ def _read() -> dict[str, frozenset[str]]:
 
 
 _TABLE: Final = _read()
+# Part of every SavedModel, and handed its own path.
+CHECKPOINT: Final = _TABLE["checkpoint"]
+# What ``does`` says of an operator that may be a function of the graph.
+FOREIGN: Final = "is none of TensorFlow's own"
 
-# Operators that open a file whose path is one of their inputs, to that input's place. Every
-# SavedModel has the first three, which it is handed its own path for, and vocabularies the others.
+# Operators that open a file whose path is one of their inputs, to that input's place.
 PATHS: Final = {
     "RestoreV2": 0,
     "SaveV2": 0,
@@ -44,7 +49,8 @@ _REACHING: Final = {
         r"File|TFRecord|TextLine|FixedLengthRecord|LMDB|CSV|Sql|Snapshot|RecordInput|^Save|^Restore"
         r"|Restore(V2|Slice)$|^LoadAndRemap|^LoadDataset|CacheDataset|DumpTensor|DebugIdentity"
         r"|SummaryWriter|SummaryDb|^Write|ImportEvent|Statistics(Saver|InFdo)|ImmutableConst"
-        r"|VocabRemapping|FixedUnigram|ListSnapshot|DistributedSave|^LoadLibrary$"
+        r"|VocabRemapping|FixedUnigram|ListSnapshot|DistributedSave|^LoadLibrary$|^PrintV2$"
+        r"|^(De|En)codeProto"
     ): "reads or writes files",
     re.compile(r"^(Abort|Sleep\w*)$"): "stops the program or makes it wait",
 }
@@ -56,14 +62,16 @@ def does(name: str) -> str | None:
     Returns:
         None for one that only computes.
     """
-    if name in _TABLE["pure"] or name in PATHS:
+    if name in _TABLE["computes"] or name in CHECKPOINT:
         return None
+    if name in _TABLE["opens"]:
+        return "reads a file that it is handed"
     reaching = next((words for pattern, words in _REACHING.items() if pattern.search(name)), None)
     if reaching is not None:
         return reaching
-    if name in _TABLE["known"]:
-        return "may do more than compute"
-    return "is none of TensorFlow's own"
+    if name in _TABLE["refused"]:
+        return "is not known to compute and do nothing else"
+    return FOREIGN
 
 
 def reaches_out(words: str) -> bool:

@@ -25,6 +25,7 @@ from holdfast.frameworks.tensorflow.files import (
 )
 from holdfast.plugins import import_extra
 from holdfast.record import Structure
+from holdfast.trust.tf_folder import is_part
 
 __all__ = [
     "ID",
@@ -82,7 +83,7 @@ def pack(model: Any, registry: Registry) -> Payload:  # noqa: ARG001 - the adapt
         files=files.files,
         facts={
             "tensorflow": {
-                "written_by": described.version,
+                "written_by": described.version or "",
                 "signatures": sorted(described.signatures),
                 "operators": len(described.operators),
             }
@@ -132,20 +133,11 @@ def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:  # 
             "into= and rename= are for modules and trees; a SavedModel is loaded whole.",
             hint='holdfast.load("REF")',
         )
-    model = SavedModel({name: data for name, data in opened.files.items() if _is_part(name)})
+    model = SavedModel({name: data for name, data in opened.files.items() if is_part(name)})
     judge(model.files)
     with _on(options.device):
         _ = model.root
     return model
-
-
-def _is_part(name: str) -> bool:
-    """Say whether a file is the model's, and none that the saver kept with it."""
-    return name.startswith("variables/variables.") or name in (
-        "fingerprint.pb",
-        "keras_metadata.pb",
-        "saved_model.pb",
-    )
 
 
 def _on(device: str) -> AbstractContextManager[Any]:

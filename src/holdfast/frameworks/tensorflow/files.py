@@ -5,25 +5,19 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
 from holdfast.plugins import import_extra
-from holdfast.trust import savedmodel
-from holdfast.trust.savedmodel import Described
-from holdfast.trust.source import FileSource
-from holdfast.trust.tensor_bundle import check_bundle
+from holdfast.trust.source import Data, FileSource
+from holdfast.trust.tf_checkpoint import read_checkpoint
+from holdfast.trust.tf_folder import INDEX, MAIN, is_part, lacking
+from holdfast.trust.tf_graph import Described, describe_saved_model
 
-__all__ = ["MAIN", "SavedModel", "exported", "judge", "open_folder", "write_folder"]
+__all__ = ["SavedModel", "exported", "judge", "open_folder", "write_folder"]
 
-MAIN: Final = "saved_model.pb"
-_INDEX: Final = "variables/variables.index"
-_KEPT: Final = re.compile(
-    r"saved_model\.pb|fingerprint\.pb|keras_metadata\.pb"
-    r"|variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5})"
-)
 # What TensorFlow needs of them to load.
 _NEEDED: Final = re.compile(r"saved_model\.pb|variables/.*")
 _MOST_FILES: Final = 10_000
@@ -110,10 +104,13 @@ def judge(files: Mapping[str, bytes | memoryview]) -> Described:
     """
     if MAIN not in files:
         raise Corrupt(f"a SavedModel has a file {MAIN}, and this one has not")
-    found = savedmodel.describe(files[MAIN])
-    if found.reaching:
+    found = describe_saved_model(files[MAIN])
+    for fault in found.faults:
+        raise Corrupt(f"in the SavedModel {fault}")
+    reaching = [*found.reaching, *(operator for operator, _ in found.paths)]
+    if reaching:
         raise UnsafeContent(
-            f"UNSAFE  The SavedModel uses {_some(found.reaching)}, which reaches out of the graph: "
+            f"UNSAFE  The SavedModel uses {_some(reaching)}, which reaches out of the graph: "
             "it reads or writes files, calls a network or runs code. Nothing was run.",
             hint=_SELF_CONTAINED,
         )
@@ -122,31 +119,26 @@ def judge(files: Mapping[str, bytes | memoryview]) -> Described:
             f"The SavedModel reads the file {found.assets[0]!r:.100} beside it (an asset).",
             hint=_SELF_CONTAINED,
         )
-    if found.unknown:
+    unknown = [*found.unknown, *found.fields]
+    if unknown:
         raise Unsupported(
-            f"The SavedModel holds {_some(found.unknown)}, of which Holdfast knows nothing.",
+            f"The SavedModel holds {_some(unknown)}, of which Holdfast knows nothing.",
             hint='holdfast.save({"model": "as files"}, name, files=["saved_model.pb"])',
         )
-    if found.graphs != 1 or not found.objects:
+    if not found.whole:
         raise Unsupported(
-            "The SavedModel is one of TensorFlow 1, or holds several graphs.",
+            "The SavedModel is one of TensorFlow 1, or does not hold one graph.",
             hint="tf.saved_model.save(tf.saved_model.load(folder), new)  # with TensorFlow 2",
         )
-    start = len("variables/variables")
-    sizes = {
-        name[start:]: memoryview(data).nbytes
-        for name, data in files.items()
-        if name.startswith("variables/variables.data")
-    }
-    if _INDEX in files:
-        check_bundle(files[_INDEX], sizes)
-    elif sizes:
-        raise Corrupt(f"the SavedModel has variables and no {_INDEX}")
+    needs = read_checkpoint(Data(bytes(files[INDEX]))).needs() if INDEX in files else None
+    lack = lacking(needs, {name: memoryview(data).nbytes for name, data in files.items()})
+    if lack is not None:
+        raise Corrupt(lack)
     return found
 
 
-def _some(names: Mapping[str, None]) -> str:
-    every = list(names)
+def _some(names: Iterable[str]) -> str:
+    every = [name[:100] or "an operator without a name" for name in dict.fromkeys(names)]
     more = f" and {len(every) - 5} more" if len(every) > 5 else ""
     return ", ".join(every[:5]) + more
 
@@ -171,7 +163,7 @@ def open_folder(path: Path) -> SavedModel:
                 hint=f"cp -rL {path} copy  # if the links are your own, and save the copy",
                 ref=str(path),
             )
-        if not _KEPT.fullmatch(name):
+        if not is_part(name):
             raise Unsupported(
                 f"The SavedModel has a file {name!r:.100}, which no graph that is kept here reads.",
                 hint=f"mv {path}/{name} elsewhere  # and save again",
@@ -204,7 +196,7 @@ def write_folder(model: SavedModel, path: Path) -> None:
 
 def _write(files: Mapping[str, bytes | memoryview], folder: Path) -> None:
     for name, data in files.items():
-        if not _KEPT.fullmatch(name):
+        if not is_part(name):
             raise Corrupt(f"{name!r:.100} is no file of a SavedModel")
         target = folder / name
         target.parent.mkdir(exist_ok=True)

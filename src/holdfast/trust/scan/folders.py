@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -13,6 +13,7 @@ from holdfast.errors import UsageError
 from holdfast.trust.report import Report
 from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.scanner import Scanner
+from holdfast.trust.tf_folder import INDEX, MAIN, is_part, lacking
 
 __all__ = ["look_at_folder"]
 
@@ -25,7 +26,7 @@ _WEIGHTS: Final = frozenset(
 _HUGGING_FACE: Final = frozenset({"PEFT", "sentence-transformers", "transformers"})
 # Files at a folder's top by which it is told, to their writer and the kind that the folder is then.
 _TELLING: Final = {
-    "saved_model.pb": {"TensorFlow": "savedmodel"},
+    MAIN: {"TensorFlow": "savedmodel"},
     "adapter_config.json": {"PEFT": "peft"},
     "modules.json": {"sentence-transformers": "huggingface"},
     "config.json": {"transformers": "huggingface"},
@@ -137,7 +138,23 @@ def _conclude(draft: Draft) -> None:
         draft.count_tensors(member)
     if draft.kind == "huggingface" and not any(m.kind in _WEIGHTS for m in draft.members):
         draft.note("no weights were found beside it")
+    kept = draft.kind != "savedmodel" or _is_kept_saved_model(draft, names)
     draft.take_as_data()
+    if not kept:
+        draft.takes = None
+
+
+def _is_kept_saved_model(draft: Draft, members: Mapping[str, Report]) -> bool:
+    """Say whether the graph and all files are such as the adapter of TensorFlow keeps."""
+    others = [name for name in members if not is_part(name)]
+    for name in others[:1]:
+        draft.note(f"{name} is no file of a SavedModel that is taken over")
+    needs = members[INDEX].facts.get("bytes", {}) if INDEX in members else None
+    lack = lacking(needs, {name: member.size for name, member in members.items()})
+    if lack is not None:
+        draft.broken(lack)
+    read = INDEX not in members or "bytes" in members[INDEX].facts
+    return members[MAIN].takes == "data" and read and not others
 
 
 def _gather_models(draft: Draft) -> None:

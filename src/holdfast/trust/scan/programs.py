@@ -12,7 +12,6 @@ from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.json_files import add_config, read_json
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.source import Data, Source
-from holdfast.trust.tf_operators import does, reaches_out
 from holdfast.trust.zips import escapes
 
 __all__ = ["look_at_graph", "look_at_keras_metadata", "look_at_onnx"]
@@ -74,8 +73,11 @@ def look_at_graph(scanner: Scanner, source: Source, draft: Draft, depth: int) ->
         draft.facts |= {"tags": found.tags, "signatures": found.signatures, "assets": found.assets}
     else:
         draft.facts["inputs"] = found.placeholders[:_SHOWN]
-    draft.note(f"a program of operators in {found.functions} functions, which TensorFlow runs")
-    known = _tensorflow_operators(draft, found)
+    draft.note(f"a program of operators in {len(found.functions)} functions, which TensorFlow runs")
+    for name, words in sorted(found.reaching.items()):
+        draft.unsafe(f"the operator {name:.100} {words}", found.places[name])
+    for name, words in sorted(found.unknown.items()):
+        draft.note(f"the operator {name:.100} {words}", found.places[name])
     for operator, path in found.paths:
         draft.unsafe(f"the operator {operator} opens {path!r:.100}, which the graph itself names")
     for name in found.assets:
@@ -83,18 +85,15 @@ def look_at_graph(scanner: Scanner, source: Source, draft: Draft, depth: int) ->
             draft.unsafe(f"it would read {name!r:.100} as a file of its own")
     for document in found.keras:
         _keras_document(draft, document)
+    for what in found.fields:
+        draft.note(f"not known: {what}")
+    for fault in found.faults:
+        draft.broken(fault)
+    if whole and not found.whole:
+        draft.note("it is one of TensorFlow 1, or does not hold one graph")
     draft.take_as_data()
-    if not (known and whole):
+    if not found.kept:
         draft.takes = None
-
-
-def _tensorflow_operators(draft: Draft, found: tf_graph.Described) -> bool:
-    """Judge the operators one by one; say whether all of them only compute."""
-    strange = {name: words for name in found.operators if (words := does(name)) is not None}
-    for name, words in sorted(strange.items()):
-        say = draft.unsafe if reaches_out(words) else draft.note
-        say(f"the operator {name:.100} {words}", found.places[name])
-    return not strange
 
 
 def look_at_keras_metadata(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:

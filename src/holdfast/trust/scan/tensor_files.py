@@ -67,7 +67,11 @@ def look_at_checkpoint(scanner: Scanner, source: Source, draft: Draft, depth: in
     draft.faults(found.faults[:_MOST_FACTS])
     for tensor in found.tensors:
         draft.tensor(tensor.name, tensor.dtype, tensor.shape)
+    for what in found.unread[:_MOST_FACTS]:
+        draft.note(what)
     draft.facts["shards"] = found.shards
+    if not found.faults and not found.unread:
+        draft.facts["bytes"] = found.needs()
 
 
 def look_at_npy(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
