@@ -91,7 +91,7 @@ def _writer(version: Version, target: Path, wanted: str | None) -> Callable[[Pat
         return lambda path: _safetensors(version, path)
     if chosen == "npz":
         return lambda path: _npz(version, path)
-    model, write = version.load(), native[chosen]
+    model, write = version.load(environment="here"), native[chosen]
     return lambda path: write(model, path)
 
 

@@ -1,0 +1,373 @@
+"""Making the environment that a version was saved in again, with uv.
+
+A record names distributions; only those of a table in this repository are ever installed, in
+versions that are versions and nothing else, as wheels (whose installation runs no code). The index
+is asked for what it had when the version was saved, so that what was not recorded is of that time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from holdfast.durable import mapped_os_errors
+from holdfast.environment.capture import installed_version
+from holdfast.errors import EnvironmentMismatch
+from holdfast.plugins import REQUIREMENTS
+
+__all__ = ["Kept", "Plan", "Ready", "kept", "plan", "prune", "ready", "uv"]
+
+_OURS: Final = "holdfast-ml"
+# What Holdfast itself imports on its way to a model, beside numpy; it lies outside the environment.
+_BESIDE: Final = ("msgspec", "packaging", "platformdirs")
+_LISTED: Final = frozenset(
+    {canonicalize_name(text.partition(">")[0]) for text in REQUIREMENTS.values()}
+    | {"numpy", "thinc", "tensorflow-cpu", "xgboost-cpu"}
+)
+_OLDEST: Final = (3, 11)
+_MOMENT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z")
+_MINUTES: Final = 60
+_FOLDER, _BUILDING, _LOCK, _ABOUT = "environments", ".building", ".lock", "holdfast.json"
+_UNREACHABLE: Final = (
+    "failed to fetch", "error sending request", "network connectivity", "dns error", "offline",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An environment to be made.
+
+    Attributes:
+        requirements: Distributions with their exact versions, and those of which none is recorded.
+        python: ``3.11``.
+        as_of: When the version was saved: nothing that the index got later is installed.
+    """
+
+    requirements: tuple[str, ...]
+    python: str
+    as_of: str | None
+
+    @property
+    def key(self) -> str:
+        """Digest of what determines the environment; versions with the same key share one."""
+        facts = [self.requirements, self.python, self.as_of, sys.platform, platform.machine()]
+        facts.append(" ".join(platform.libc_ver()))
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
+
+
+class Ready(NamedTuple):
+    """Environments that are there, and locked against ``prune`` until they are let go.
+
+    Attributes:
+        python: The interpreter.
+        beside: Folder of what Holdfast itself needs, to be searched last.
+        built: Whether something had to be built.
+        release: Lets go.
+    """
+
+    python: Path
+    beside: Path
+    built: bool
+    release: Callable[[], None]
+
+
+class Kept(NamedTuple):
+    """An environment in the cache.
+
+    Attributes:
+        key: Its folder's name.
+        requirements: What was asked for.
+        python: ``3.11``.
+        size: Bytes on disk.
+        used: Seconds since the epoch of its last use.
+        busy: Whether a worker uses it now.
+    """
+
+    key: str
+    requirements: tuple[str, ...]
+    python: str
+    size: int
+    used: float
+    busy: bool
+
+
+def plan(environment: Mapping[str, Any], created: str, also: Iterable[str] = ()) -> Plan:
+    """Say what an environment like the recorded one consists of; looks at nothing outside.
+
+    Args:
+        environment: Of the record: untrusted.
+        created: Of the record: when it was saved.
+        also: Distributions that the version needs and of which no version is recorded.
+
+    Raises:
+        EnvironmentMismatch: It names what is never installed, or no library, or no usable Python.
+    """
+    packages = environment.get("packages")
+    named = packages if isinstance(packages, dict) else {}
+    pinned = {
+        canonicalize_name(str(name)): _exact(str(name), wanted)
+        for name, wanted in named.items()
+        if name != _OURS
+    }
+    if not pinned:
+        raise EnvironmentMismatch("The record names no libraries, so none can be installed.")
+    free = sorted({canonicalize_name(name) for name in also} - pinned.keys())
+    unlisted = sorted({*pinned, *free} - _LISTED)
+    if unlisted:
+        raise EnvironmentMismatch(
+            f"Its environment has {unlisted[0]:.80}, which is not among the libraries that Holdfast "
+            "installs: a file must not choose what code comes onto this machine.",
+            hint=f'python -m pip install "{unlisted[0]:.80}"  # if you trust it',
+        )
+    moment = created if _MOMENT.fullmatch(created) else None
+    wanted = tuple([f"{name}=={version}" for name, version in sorted(pinned.items())] + free)
+    return Plan(wanted, _python(environment.get("python")), moment)
+
+
+def _exact(name: str, wanted: object) -> Version:
+    try:
+        return Version(wanted if isinstance(wanted, str) and len(wanted) < 100 else "")
+    except InvalidVersion as error:
+        raise EnvironmentMismatch(
+            f"The record says that {name:.80} had the version {wanted!r:.60}, which is none."
+        ) from error
+
+
+def _python(text: object) -> str:
+    found = re.match(r"(\d{1,2})\.(\d{1,3})(\.|$)", text) if isinstance(text, str) else None
+    if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+        raise EnvironmentMismatch(
+            f"The record says that it was saved under Python {text!r:.40}; a worker needs "
+            f"{_OLDEST[0]}.{_OLDEST[1]} or newer."
+        )
+    return f"{found[1]}.{found[2]}"
+
+
+def uv() -> list[str] | None:
+    """Return the command that runs uv, None where it is not installed."""
+    if find_spec("uv") is not None:
+        return [sys.executable, "-m", "uv"]
+    program = shutil.which("uv")
+    return None if program is None else [program]
+
+
+Announce = Callable[[str], AbstractContextManager[None]]
+
+
+def ready(wanted: Plan, cache: Path, *, announce: Announce) -> Ready:
+    """Find or build an environment, once for all processes.
+
+    Args:
+        wanted: What it consists of.
+        cache: Folder of disposable files.
+        announce: Given words, a context in which a person is told that something takes a while.
+
+    Raises:
+        EnvironmentMismatch: It cannot be built: no uv, no such Python, no network, no such wheel.
+        NoSpace: The disk is full; nothing half-built is left.
+    """
+    versions = {name: installed_version(name) for name in _BESIDE}
+    ours = tuple(name if found is None else f"{name}=={found}" for name, found in versions.items())
+    beside = Plan(ours, wanted.python, None)
+    with mapped_os_errors(cache, "building an environment"), contextlib.ExitStack() as locks:
+        folder = cache / _FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        place, built = _built(folder, wanted, locks, announce, _install)
+        python = place / "bin" / "python"
+        rest, too = _built(
+            folder, beside, locks, announce, lambda it, to: _install_beside(it, to, python)
+        )
+        return Ready(python, rest, built or too, locks.pop_all().close)
+
+
+def _built(
+    folder: Path,
+    wanted: Plan,
+    locks: contextlib.ExitStack,
+    announce: Announce,
+    install: Callable[[Plan, Path], None],
+) -> tuple[Path, bool]:
+    """Return a folder that is complete, and whether this call made it; it stays locked."""
+    place = folder / wanted.key
+    lock = locks.enter_context((folder / f"{wanted.key}{_LOCK}").open("ab"))
+    made = False
+    while True:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if _is_whole(place):
+            os.utime(place / _ABOUT)
+            return place, made
+        # Two that both wait to write would wait for each other: let go before asking for more.
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_whole(place):
+            with announce(f"Building the environment {', '.join(wanted.requirements)}"):
+                _build(place, wanted, install)
+            made = True
+
+
+def _build(place: Path, wanted: Plan, install: Callable[[Plan, Path], None]) -> None:
+    building = place.with_name(f"{place.name}{_BUILDING}")
+    for left in (building, place):  # of a build that was killed; of a Python that is gone
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        install(wanted, building)
+        about = {"requirements": wanted.requirements, "python": wanted.python}
+        (building / _ABOUT).write_text(json.dumps(about), "utf-8")
+        building.rename(place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _is_whole(place: Path) -> bool:
+    has_python = (place / "bin" / "python").exists() or not (place / "pyvenv.cfg").exists()
+    return has_python and (place / _ABOUT).exists()
+
+
+def _install(wanted: Plan, to: Path) -> None:
+    here = "{}.{}".format(*sys.version_info)
+    python = sys.executable if wanted.python == here else wanted.python
+    _run(["venv", "--quiet", "--no-project", "--python", python, str(to)], wanted, to.parent)
+    until = [] if wanted.as_of is None else ["--exclude-newer", wanted.as_of]
+    words = ["pip", "install", "--quiet", "--compile-bytecode", "--link-mode", "hardlink"]
+    words += ["--only-binary", ":all:", "--python", str(to / "bin" / "python"), *until]
+    _run([*words, *wanted.requirements], wanted, to.parent)
+
+
+def _install_beside(wanted: Plan, to: Path, python: Path) -> None:
+    words = ["pip", "install", "--quiet", "--compile-bytecode", "--link-mode", "hardlink"]
+    words += ["--only-binary", ":all:", "--no-deps", "--python", str(python), "--target", str(to)]
+    _run([*words, *wanted.requirements], wanted, to.parent)
+
+
+def _run(words: Sequence[str], wanted: Plan, folder: Path) -> None:
+    command = uv()
+    if command is None:
+        raise EnvironmentMismatch(
+            "The environment it was saved in can be rebuilt with uv, which is not installed here.",
+            hint="python -m pip install uv",
+        )
+    # Nothing is downloaded that nobody would expect, and no project in sight has a say.
+    variables = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
+    variables.pop("VIRTUAL_ENV", None)
+    try:
+        done = subprocess.run(  # noqa: S603 - names from our table, versions that were parsed
+            [*command, *words],
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_MINUTES * 60,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentMismatch(
+            f"Building the environment took more than {_MINUTES} minutes.", hint=_by_hand(wanted)
+        ) from error
+    if done.returncode:
+        raise _failure(words[0], done.stderr, wanted)
+
+
+def _failure(step: str, said: str, wanted: Plan) -> EnvironmentMismatch:
+    words = " ".join(re.sub(r"[^ -~]+", " ", said).split())[-600:] or "it said nothing"
+    if step == "venv":
+        return EnvironmentMismatch(
+            f"It was saved under Python {wanted.python}, and uv finds none here: {words}",
+            hint=f"python -m uv python install {wanted.python}",
+        )
+    if any(word in said.casefold() for word in _UNREACHABLE):
+        why = "The package index cannot be reached"
+    else:
+        why = "The package index does not offer these libraries for this machine and Python"
+    return EnvironmentMismatch(f"{why}: {words}", hint=_by_hand(wanted))
+
+
+def _by_hand(wanted: Plan) -> str:
+    until = "" if wanted.as_of is None else f" --exclude-newer {wanted.as_of}"
+    shown = " ".join(wanted.requirements)
+    return f"python -m uv pip install --dry-run --python {wanted.python}{until} {shown}"
+
+
+def kept(cache: Path) -> list[Kept]:
+    """Return the environments in the cache, the one used last first."""
+    found = [_kept(place) for place in _places(cache)]
+    return sorted(found, key=lambda each: each.used, reverse=True)
+
+
+def _places(cache: Path) -> Iterator[Path]:
+    folder = cache / _FOLDER
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if place.is_dir() and place.suffix != _BUILDING:
+            yield place
+
+
+def _kept(place: Path) -> Kept:
+    try:
+        about = json.loads((place / _ABOUT).read_text("utf-8"))
+        used = (place / _ABOUT).stat().st_mtime
+        asked = tuple(map(str, about["requirements"]))
+        python = str(about["python"])
+    except (OSError, ValueError, KeyError, TypeError):
+        asked, python, used = (), "", 0.0
+    with _alone(place) as alone:
+        return Kept(place.name, asked, python, _size(place), used, not alone)
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[bool]:
+    """Hold an environment's lock; yields whether nobody else does."""
+    with place.with_name(f"{place.stem}{_LOCK}").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _size(place: Path) -> int:
+    size = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - a text per file would cost more
+    return size
+
+
+def prune(cache: Path, *, dry_run: bool = False) -> tuple[list[Kept], list[Kept]]:
+    """Delete the environments that no worker uses, and what killed builds left.
+
+    Args:
+        cache: Folder of disposable files.
+        dry_run: Only say what would go.
+
+    Returns:
+        Those that are gone, and those that are in use.
+    """
+    found = kept(cache)
+    gone = [each for each in found if not each.busy]
+    folder = cache / _FOLDER
+    left = list(folder.glob(f"*{_BUILDING}")) if folder.is_dir() else []
+    for place in [] if dry_run else [*(folder / each.key for each in gone), *left]:
+        with _alone(place) as alone:
+            if alone:
+                shutil.rmtree(place, ignore_errors=True)
+    return gone, [each for each in found if each.busy]
