@@ -45,7 +45,7 @@ def outcome(store, name):
     from sklearn.base import clone
 
     try:
-        model = holdfast.load(name, store=store)
+        model = holdfast.load(name, store=store, environment="here")
     except HoldfastError as error:
         return f"refused: {error.message}"
     held_out = holdfast.load(f"{name}.held-out", store=store)

@@ -25,7 +25,7 @@ class Preflight(NamedTuple):
 
     Attributes:
         ref: The version.
-        verdict: ``loads here``, ``loads migrated`` or ``cannot``.
+        verdict: ``loads here``, ``loads migrated``, ``needs its worker`` or ``cannot``.
         tested: What stands behind the verdict.
         findings: All of them, those that block first.
     """
@@ -62,8 +62,11 @@ def preflight(ref: str, *, store: Store | str | os.PathLike[str] | None = None) 
         version.content.structure, written if isinstance(written, dict) else {}
     )
     findings = sorted(_findings(version, steps), key=lambda each: each.kind != "blocks")
-    blocked = any(finding.kind == "blocks" for finding in findings)
-    verdict = "cannot" if blocked else "loads migrated" if steps else "loads here"
+    blocking = {finding for finding in findings if finding.kind == "blocks"}
+    verdict = "loads migrated" if steps else "loads here"
+    if blocking:
+        missing = blocking <= {*environments.libraries(version.record.environment)}
+        verdict = "needs its worker" if missing and _worker_serves(version) else "cannot"
     return Preflight(version.ref, verdict, _tested(version), tuple(findings))
 
 
@@ -78,6 +81,13 @@ def _findings(version: Version, steps: tuple[str, ...] | None) -> Iterator[Findi
         yield Finding("note", f"migrates: {len(steps) - _SHOWN} more steps")
     yield from environments.devices(environment)
     yield from environments.memory(version.size)
+
+
+def _worker_serves(version: Version) -> bool:
+    """Say whether uv may build the recorded environment; the package index is not asked."""
+    from holdfast.api import load, worker
+
+    return worker.would_help(version, load.options(None, "auto", None))
 
 
 def _stored(version: Version) -> Iterator[Finding]:

@@ -67,9 +67,7 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
     )
 
 
-def predict(
-    ref: str, inputs: Any, *, store: StoreLike = None, environment: str = "auto"
-) -> Any:
+def predict(ref: str, inputs: Any, *, store: StoreLike = None, environment: str = "auto") -> Any:
     """Load a version and answer for checked inputs, with its threshold where it has one.
 
     See ``Predictor.predict``, and ``load`` for ``environment``.

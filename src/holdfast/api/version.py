@@ -165,7 +165,7 @@ class Version:
         return Predictor(self.load(**options), self.content, self.ref)
 
     def replay(self, **options: Any) -> Replay | None:
-        """Load the model here and run its golden set now, stamp or not; None without a golden set."""
+        """Load the model here and run its golden set, stamp or not; None without a golden set."""
         return self.load_proven(**{"environment": "here", **options}, replay="always").replay
 
     def facts(self) -> dict[str, str]:

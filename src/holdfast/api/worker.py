@@ -158,9 +158,7 @@ def _asked(
         return said, found
     message = str(said.get("message"))[:2000]
     if code == "raised":
-        raise UsageError(
-            f"{ref} raised in its worker: {message}", hint=f"hold show {ref}", ref=ref
-        )
+        raise UsageError(f"{ref} raised in its worker: {message}", hint=f"hold show {ref}", ref=ref)
     kind = _ERRORS.get(str(code), EnvironmentMismatch)
     raise kind(f"In its recorded environment: {message}", hint=f"hold show {ref}", ref=ref)
 
@@ -181,9 +179,7 @@ def _value(
 
 def plan_for(version: Version) -> recreate.Plan:
     """Say which environment a version needs; raises ``EnvironmentMismatch`` where none can be."""
-    return recreate.plan(
-        version.record.environment, version.record.created, _also(version)
-    )
+    return recreate.plan(version.record.environment, version.record.created, _also(version))
 
 
 def _also(version: Version) -> list[str]:
@@ -211,22 +207,25 @@ def would_help(version: Version, options: LoadOptions) -> bool:
     asked = options.into is not None or options.rename is not None
     if asked or options.device not in ("auto", "cpu") or recreate.uv() is None:
         return False
-    recorded = version.record.environment
-    packages = recorded.get("packages")
-    here = capture.same_packages(recorded)["packages"]
-    unknown = set(version.content.structure.types) - frameworks.registry().by_id.keys()
-    if unknown or not isinstance(packages, dict) or packages == here:
+    unknown = {*version.content.structure.types} - frameworks.registry().by_id.keys()
+    if unknown or not _differs(version.record.environment):
         return False
     try:
         plan_for(version)
     except EnvironmentMismatch:
         return False
-    return {**packages, "holdfast-ml": ""} != {**here, "holdfast-ml": ""}
+    return True
 
 
-def load_recorded(
-    version: Version, options: LoadOptions, *, verify: str, replay: str
-) -> Loaded:
+def _differs(recorded: Mapping[str, Any]) -> bool:
+    """Say whether libraries are other than recorded, Holdfast's own release aside."""
+    packages = recorded.get("packages")
+    here = capture.same_packages(recorded)["packages"]
+    named = packages if isinstance(packages, dict) else {}
+    return any(here.get(name) != named[name] for name in named if name != recreate.OURS)
+
+
+def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay: str) -> Loaded:
     """Start a worker in the environment that a version was saved in, and prove it there.
 
     Raises:
@@ -245,7 +244,9 @@ def load_recorded(
     ready = recreate.ready(wanted, cache_folder(), announce=_announced)
     store = version.store.path.resolve()
     start = Start(python=ready.python, beside=ready.beside, module=_MODULE, sees=(store,))
-    model, said = started(version, start, options, verify=verify, replay=replay, after=ready.release)
+    model, said = started(
+        version, start, options, verify=verify, replay=replay, after=ready.release
+    )
     proof = str(said.get("proof"))
     proof = proof if proof.partition(",")[0] in _PROOFS else "unproved"
     _log.info("%s loaded: %s, worker", version.ref, proof)
@@ -257,7 +258,7 @@ def _announced(words: str) -> Any:
     return waiting(words)
 
 
-def started(  # noqa: PLR0913 - what one load is asked
+def started(
     version: Version,
     start: Start,
     options: LoadOptions,

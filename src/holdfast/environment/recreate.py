@@ -32,9 +32,9 @@ from holdfast.environment.capture import installed_version
 from holdfast.errors import EnvironmentMismatch
 from holdfast.plugins import REQUIREMENTS
 
-__all__ = ["Kept", "Plan", "Ready", "kept", "plan", "prune", "ready", "uv"]
+__all__ = ["OURS", "Kept", "Plan", "Ready", "kept", "plan", "prune", "ready", "uv"]
 
-_OURS: Final = "holdfast-ml"
+OURS: Final = "holdfast-ml"
 # What Holdfast itself imports on its way to a model, beside numpy; it lies outside the environment.
 _BESIDE: Final = ("msgspec", "packaging", "platformdirs")
 _LISTED: Final = frozenset(
@@ -121,19 +121,19 @@ def plan(environment: Mapping[str, Any], created: str, also: Iterable[str] = ())
     """
     packages = environment.get("packages")
     named = packages if isinstance(packages, dict) else {}
-    pinned = {
-        canonicalize_name(str(name)): _exact(str(name), wanted)
+    pinned: dict[str, Version] = {
+        str(canonicalize_name(str(name))): _exact(str(name), wanted)
         for name, wanted in named.items()
-        if name != _OURS
+        if name != OURS
     }
     if not pinned:
         raise EnvironmentMismatch("The record names no libraries, so none can be installed.")
-    free = sorted({canonicalize_name(name) for name in also} - pinned.keys())
-    unlisted = sorted({*pinned, *free} - _LISTED)
+    free = [name for name in sorted({*also}) if canonicalize_name(name) not in pinned]
+    unlisted = sorted({*pinned, *map(canonicalize_name, free)} - _LISTED)
     if unlisted:
         raise EnvironmentMismatch(
-            f"Its environment has {unlisted[0]:.80}, which is not among the libraries that Holdfast "
-            "installs: a file must not choose what code comes onto this machine.",
+            f"Its environment has {unlisted[0]:.80}, which is not among the libraries that "
+            "Holdfast installs: a file must not choose what code comes onto this machine.",
             hint=f'python -m pip install "{unlisted[0]:.80}"  # if you trust it',
         )
     moment = created if _MOMENT.fullmatch(created) else None
