@@ -21,6 +21,7 @@ from holdfast.errors import (
     Corrupt,
     EnvironmentMismatch,
     HoldfastError,
+    MissingExtra,
     Unsupported,
     UsageError,
 )
@@ -168,7 +169,9 @@ def _value(
 ) -> Any:
     try:
         return from_message(said.get("value"), runs, registry)
-    except Corrupt as error:
+    except MissingExtra:
+        raise
+    except (Corrupt, EnvironmentMismatch) as error:  # a type that is unknown here is one there
         child.close()
         raise EnvironmentMismatch(
             f"The worker of {ref} answered nonsense: {error.message}",
