@@ -16,6 +16,7 @@ from holdfast.environment import recreate
 from holdfast.errors import EnvironmentMismatch
 
 CREATED = "2023-06-01T10:00:00.123456Z"
+UNTIL = "2023-07-01T00:00:00Z"
 HERE = "{}.{}".format(*sys.version_info)
 
 # Stands in for uv: writes down how it is called, and makes what uv would make.
@@ -77,7 +78,7 @@ def test_a_plan_pins_what_is_recorded_and_leaves_holdfast_out():
         "torch==2.1.0+cpu",
         "pandas",
     )
-    assert (wanted.python, wanted.as_of) == (HERE, CREATED)
+    assert (wanted.python, wanted.as_of) == (HERE, UNTIL)
 
 
 def test_the_key_says_what_is_shared():
@@ -89,7 +90,10 @@ def test_the_key_says_what_is_shared():
         recreate.plan(facts(python="3.12.1" if HERE != "3.12" else "3.13.1", numpy="1"), CREATED),
     ]
     assert len({plan.key for plan in plans}) == len(plans)
-    assert recreate.plan(facts(numpy="1.24.3"), CREATED).key == plans[0].key
+    for later in (CREATED, "2023-06-30T23:59:59Z"):
+        assert recreate.plan(facts(numpy="1.24.3"), later).key == plans[0].key
+    ends = recreate.plan(facts(numpy="1.24.3"), "2023-12-31T23:59:59Z")
+    assert ends.as_of == "2024-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ def test_records_without_libraries(packages):
 
 
 def test_a_moment_that_is_none_is_not_handed_on():
-    for created in ("yesterday", "", CREATED + " --find-links=/x", "2023-06-01"):
+    for created in ("yesterday", "", "2023-13-01T", " " + CREATED, "2023-06-01", "9023-06-01T"):
         assert recreate.plan(facts(numpy="1.24.3"), created).as_of is None
 
 
@@ -143,7 +147,7 @@ def test_what_uv_is_asked(fake_uv, cache):
     venv, install, beside = map(eval, fake_uv())
     assert venv[0] == "venv"
     assert sys.executable in venv
-    assert install[-3:] == ["--exclude-newer", CREATED, "numpy==1.24.3"]
+    assert install[-3:] == ["--exclude-newer", UNTIL, "numpy==1.24.3"]
     assert install[install.index("--only-binary") + 1] == ":all:"
     assert "--no-deps" in beside
     assert not any(word.startswith(("numpy", "holdfast")) for word in beside)
@@ -180,7 +184,7 @@ def test_many_at_once_build_once(fake_uv, cache, monkeypatch):
         (("venv", "No interpreter found"), "uv finds none here", "uv python install"),
         (("pip", "error sending request for url"), "cannot be reached", "--dry-run"),
         (("pip", "Network connectivity is disabled"), "cannot be reached", "--dry-run"),
-        (("pip", "no version of numpy==1.24.3"), "does not offer", f"--exclude-newer {CREATED}"),
+        (("pip", "no version of numpy==1.24.3"), "does not offer", f"--exclude-newer {UNTIL}"),
         (("--target", "no version of msgspec"), "does not offer", "--dry-run"),
         (("pip", "\x1b[31mred\x1b[0m"), "does not offer", "--dry-run"),
     ],

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import holdfast
 from holdfast.environment import messages, sandbox, seccomp
 from holdfast.errors import Corrupt, EnvironmentMismatch
 
@@ -35,7 +34,7 @@ _PASSED: Final = (
     "KERAS_BACKEND", "LOKY_MAX_CPU_COUNT", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS", "TZ",
 )  # fmt: skip
-_PACKAGE: Final = Path(holdfast.__file__).resolve().parent
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PATIENCE: Final = 0.5
 _TAIL: Final = 4_000
 _PART: Final = 1 << 20

@@ -42,7 +42,7 @@ _LISTED: Final = frozenset(
     | {"numpy", "thinc", "tensorflow-cpu", "xgboost-cpu"}
 )
 _OLDEST: Final = (3, 11)
-_MOMENT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z")
+_MONTH: Final = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])-\d{2}T")
 _MINUTES: Final = 60
 _FOLDER, _BUILDING, _LOCK, _ABOUT = "environments", ".building", ".lock", "holdfast.json"
 _UNREACHABLE: Final = (
@@ -57,7 +57,8 @@ class Plan:
     Attributes:
         requirements: Distributions with their exact versions, and those of which none is recorded.
         python: ``3.11``.
-        as_of: When the version was saved: nothing that the index got later is installed.
+        as_of: End of the month in which the version was saved: nothing that the index got later
+            is installed, and what was saved in the same month shares an environment.
     """
 
     requirements: tuple[str, ...]
@@ -136,9 +137,16 @@ def plan(environment: Mapping[str, Any], created: str, also: Iterable[str] = ())
             "Holdfast installs: a file must not choose what code comes onto this machine.",
             hint=f'python -m pip install "{unlisted[0]:.80}"  # if you trust it',
         )
-    moment = created if _MOMENT.fullmatch(created) else None
     wanted = tuple([f"{name}=={version}" for name, version in sorted(pinned.items())] + free)
-    return Plan(wanted, _python(environment.get("python")), moment)
+    return Plan(wanted, _python(environment.get("python")), _month_end(created))
+
+
+def _month_end(created: str) -> str | None:
+    found = _MONTH.match(created)
+    if found is None:
+        return None
+    year, month = int(found[1]), int(found[2])
+    return f"{year + month // 12}-{month % 12 + 1:02}-01T00:00:00Z"
 
 
 def _exact(name: str, wanted: object) -> Version:
