@@ -198,7 +198,6 @@ HOSTILE = {
     "lying size": (described(ARRAY, ["a", "F64", [9]]), 8, "not the bytes"),
     "negative": (described(ARRAY, ["a", "F64", [-1]]), 8, "impossibly"),
     "huge": (described(ARRAY, ["a", "U8", [2**62, 2**62]]), 8, "not the bytes"),
-    "huge and empty": (described(ARRAY, ["a", "U8", [2**62, 0]]), 0, "cannot be built"),
     "unknown dtype": (described(ARRAY, ["a", "X", [8]]), 8, "impossibly"),
     "twice": (described(ARRAY, ["a", "U8", [8]], ["a", "U8", [8]]), 8, "1 came"),
     "no tensors": (described(["none"]), 8, "came"),
@@ -310,7 +309,8 @@ def test_what_a_worker_cannot_help_is_refused_as_ever(refused, monkeypatch, pack
 def test_without_uv_nothing_is_tried(refused, monkeypatch):
     version = refused(**{"scikit-learn": "1.2.2"})
     monkeypatch.setattr(recreate, "uv", lambda: None)
-    with pytest.raises(BehaviourMismatch, match=r"^REFUSED: it differs.\n"):
+    monkeypatch.setattr(worker, "load_recorded", lambda *_, **__: pytest.fail("was tried"))
+    with pytest.raises(BehaviourMismatch, match=r"^REFUSED: it differs. With uv installed"):
         version.load()
 
 
@@ -343,6 +343,22 @@ def test_preflight_knows_the_worker(store, monkeypatch, capsys):
     assert "--environment recorded" in capsys.readouterr().err
     monkeypatch.setattr(recreate, "uv", lambda: None)
     assert holdfast.preflight("m", store=store).verdict == "cannot"
+
+
+def test_preflight_remembers_a_replay_that_was_not_passed(store, monkeypatch):
+    live = Ridge().fit(ROWS, ROWS[:, 0])
+    with monkeypatch.context() as patch:
+        pretended(patch, **{"scikit-learn": "1.8.0"})
+        version = holdfast.save(live, "m", inputs=ROWS, store=store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ridge, "predict", lambda self, X: X @ self.coef_)
+        with pytest.raises(BehaviourMismatch):
+            version.load(environment="here", replay="always")
+    found = holdfast.preflight("m", store=store)
+    assert found.verdict == "needs its worker"
+    assert found.tested == "refused in this very environment before"
+    version.load(environment="here", replay="always")
+    assert holdfast.preflight("m", store=store).verdict in ("loads here", "loads migrated")
 
 
 def test_env_commands(capsys):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.api import load, worker
 from holdfast.api.load import Loaded
+from holdfast.environment import recreate
 from holdfast.errors import BehaviourMismatch, EnvironmentMismatch, HoldfastError, UsageError
 from holdfast.frameworks import LoadOptions
 
@@ -54,6 +55,12 @@ def load_version(
         )
     except (EnvironmentMismatch, BehaviourMismatch) as refusal:
         if environment == "here" or not worker.would_help(version, options):
+            raise
+        if recreate.uv() is None:  # having it is the consent to install
+            refusal.message += (
+                " With uv installed (python -m pip install uv) it would answer from the environment "
+                "it was saved in."
+            )
             raise
         return _instead(version, options, refusal, verify=verify, replay=replay)
 

@@ -69,7 +69,7 @@ class WorkerModel:
         self.methods: tuple[str, ...] = _texts(said.get("methods"))
         self.packages: dict[str, str] = _versions(said.get("packages"))
         self._own = _texts(said.get("own"))
-        self._kind = str(said.get("kind"))[:100]
+        self._kind = _shown(said.get("kind"))
         self._child = child
         self._registry = frameworks.registry()
         known = attributes if isinstance(attributes, dict) else {}
@@ -142,7 +142,11 @@ def _texts(found: Any) -> tuple[str, ...]:
 
 def _versions(found: Any) -> dict[str, str]:
     listed = found if isinstance(found, dict) else {}
-    return {str(name)[:60]: str(version)[:60] for name, version in list(listed.items())[:20]}
+    return {_shown(name): _shown(version) for name, version in list(listed.items())[:20]}
+
+
+def _shown(text: Any) -> str:
+    return "".join(char for char in str(text)[:100] if char.isprintable())
 
 
 def _asked(
@@ -204,11 +208,11 @@ def _golden_types(record: Record) -> set[str]:
 def would_help(version: Version, options: LoadOptions) -> bool:
     """Say whether a version that does not load here may answer from its recorded environment.
 
-    It may where libraries of a kind that is installed differ, uv is there to install them, and
-    nothing was asked that only a model in this process can do.
+    It may where libraries are other than recorded, and nothing was asked that only a model in this
+    process can do. Whether uv is there to install them is not looked at.
     """
     asked = options.into is not None or options.rename is not None
-    if asked or options.device not in ("auto", "cpu") or recreate.uv() is None:
+    if asked or options.device not in ("auto", "cpu"):
         return False
     unknown = {*version.content.structure.types} - frameworks.registry().by_id.keys()
     if unknown or not _differs(version.record.environment):
@@ -257,7 +261,7 @@ def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay
 
 
 def _announced(words: str) -> Any:
-    _log.info("%s", words)
+    _log.warning("%s, once", words)
     return waiting(words)
 
 

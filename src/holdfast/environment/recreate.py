@@ -171,7 +171,7 @@ def _python(text: object) -> str:
 def uv() -> list[str] | None:
     """Return the command that runs uv, None where it is not installed."""
     if find_spec("uv") is not None:
-        return [sys.executable, "-m", "uv"]
+        return [sys.executable, "-P", "-m", "uv"]  # not what lies in the working directory
     program = shutil.which("uv")
     return None if program is None else [program]
 
