@@ -122,10 +122,21 @@ def test_it_answers_bit_for_bit_as_here(store, work, kind, confine):
         assert list(model.classes_) == list(live.classes_)
     with pytest.raises(AttributeError, match="no 'coef_'"):
         _ = model.coef_
+    with pytest.raises(TypeError, match="is not called"):
+        model(inputs)
     assert "worker" in repr(model)
     model.close()
     model.close()
     assert repr(model).endswith("ended)>")
+
+
+def test_a_module_is_called(store, work):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    rows = torch.tensor(ROWS, dtype=torch.float32)
+    model, _ = work(holdfast.save(net, "net", inputs=rows, store=store))
+    assert model.methods == ("forward",)
+    assert torch.equal(model(rows), net(rows))
 
 
 def test_arguments_beside_the_rows_and_several_answers(store, work):

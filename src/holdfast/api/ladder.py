@@ -58,8 +58,8 @@ def load_version(
             raise
         if recreate.uv() is None:  # having it is the consent to install
             refusal.message += (
-                " With uv installed (python -m pip install uv) it would answer from the environment "
-                "it was saved in."
+                " With uv installed (python -m pip install uv) it would answer from the "
+                "environment it was saved in."
             )
             raise
         return _instead(version, options, refusal, verify=verify, replay=replay)

@@ -43,6 +43,8 @@ _PROOFS: Final = frozenset({*LEVELS.values(), "state only", "unproved"})
 _ERRORS: Final[Mapping[str, type[HoldfastError]]] = {
     kind.code: kind for kind in (BehaviourMismatch, Corrupt, Unsupported)
 }
+# Output methods of models that are called like functions.
+_FUNCTIONS: Final = ("call", "forward", "pipe")
 # What a worker's process runs.
 _MODULE: Final = "holdfast.api.worker_inside"
 # Type ids to the distribution that they need, where a record may not name it.
@@ -88,8 +90,11 @@ class WorkerModel:
         return sorted({*super().__dir__(), *self.methods, *self._attributes})
 
     def __call__(self, inputs: Any) -> Any:
-        """Call the best output method, as for models that are functions."""
-        return self.answer(self.output_methods()[0], inputs)
+        """Call a model that is a function, such as a module."""
+        method = self._own[0] if self._own else "none"
+        if method not in _FUNCTIONS:
+            raise TypeError(f"{self.ref} is not called; it has {', '.join(self.methods)}")
+        return self._call(method, inputs)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {version}" for name, version in self.packages.items())

@@ -24,7 +24,7 @@ from holdfast.record import Content, Digest, parse_digest
 
 __all__ = ["ATTRIBUTES", "serve"]
 
-# Methods beside those that adapters offer for replays, and attributes that callers ask for.
+# Methods of estimators beside those that adapters offer, and attributes that callers ask for.
 _MORE: Final = (
     "apply", "decision_path", "get_feature_names_out", "inverse_transform", "kneighbors",
     "predict_log_proba", "radius_neighbors", "score", "score_samples",
@@ -101,8 +101,9 @@ class _Worker:
         self._model, self._loaded = loaded.model, loaded
         self._adapter = frameworks.adapter_named(content.framework)
         self._own = self._adapter.methods(loaded.model)
-        more = (name for name in _MORE if callable(getattr(loaded.model, name, None)))
-        self._methods = (*self._own, *more)
+        more = _MORE if {"predict", "transform"} & {*self._own} else ()
+        has = (name for name in more if callable(getattr(loaded.model, name, None)))
+        self._methods = (*self._own, *has)
 
     def welcome(self) -> tuple[dict[str, Any], list[memoryview]]:
         """Say what was loaded and how it may be asked."""

@@ -305,6 +305,8 @@ def _failure(step: str, said: str, wanted: Plan) -> EnvironmentMismatch:
         why = "The package index cannot be reached"
     else:
         why = "The package index does not offer these libraries for this machine and Python"
+        if any("+" in text for text in wanted.requirements):
+            why += " (what has a + in its version has an index of its own: set UV_INDEX)"
     return EnvironmentMismatch(f"{why}: {words}", hint=_by_hand(wanted))
 
 
