@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.environment import recreate
+from holdfast.environment import kept, recreate
 from holdfast.errors import EnvironmentMismatch
 
 CREATED = "2023-06-01T10:00:00.123456Z"
@@ -229,7 +229,7 @@ def test_what_a_killed_build_left_is_swept(fake_uv, cache):
     wanted = recreate.plan(facts(numpy="1.24.3"), CREATED)
     code = (
         "import sys\nfrom contextlib import nullcontext\nfrom pathlib import Path\n"
-        "from holdfast.environment import recreate\n"
+        "from holdfast.environment import kept, recreate\n"
         f"recreate.uv = lambda: {recreate.uv()!r}\n"
         f"wanted = recreate.plan({facts(numpy='1.24.3')!r}, {CREATED!r})\n"
         f"recreate.ready(wanted, Path({str(cache)!r}), announce=lambda _: nullcontext())\n"
@@ -244,7 +244,7 @@ def test_what_a_killed_build_left_is_swept(fake_uv, cache):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert building.is_dir()
-    assert recreate.kept(cache) == []
+    assert kept.kept(cache) == []
     assert build(wanted, cache).built
     assert not building.exists()
     assert len(fake_uv()) >= 4
@@ -266,14 +266,14 @@ def test_prune_leaves_what_is_in_use(fake_uv, cache):
     held = recreate.ready(one, cache, announce=lambda _: nullcontext())
     build(two, cache)
     (cache / "environments" / "0.building").mkdir()
-    gone, busy = recreate.prune(cache, dry_run=True)
+    gone, busy = kept.prune(cache, dry_run=True)
     assert [each.key for each in gone] == [two.key]
     assert {each.key for each in busy} == {one.key, held.beside.name}
     assert len(left_in(cache)) == 4
-    recreate.prune(cache)
+    kept.prune(cache)
     assert sorted(left_in(cache)) == sorted([one.key, held.beside.name])
     held.release()
-    recreate.prune(cache)
+    kept.prune(cache)
     assert left_in(cache) == []
     assert fake_uv()
 
@@ -283,5 +283,5 @@ def test_listing_survives_what_others_wrote(cache):
     place.mkdir(parents=True)
     for text in ("", "[]", '{"requirements": 7, "python": 1}', json.dumps({"python": "3.11"})):
         (place / "holdfast.json").write_text(text, "utf-8")
-        assert recreate.kept(cache)[0].requirements == ()
-    assert recreate.kept(Path(cache / "absent")) == []
+        assert kept.kept(cache)[0].requirements == ()
+    assert kept.kept(Path(cache / "absent")) == []

@@ -14,7 +14,7 @@ from scipy import sparse
 import holdfast
 from holdfast.api.settings import cache_folder
 from holdfast.cli.main import main
-from holdfast.environment import recreate
+from holdfast.environment import kept, recreate
 from holdfast.errors import EnvironmentMismatch
 
 pytestmark = pytest.mark.service
@@ -81,7 +81,7 @@ def test_what_is_refused_here_falls_to_the_worker_and_builds_nothing_twice(
     with loaded.model:
         assert loaded.rung == "worker"
     assert "adaboost@v1 does not load here" in caplog.text
-    assert len(recreate.kept(cache_folder())) >= 2
+    assert len(kept.kept(cache_folder())) >= 2
 
 
 def test_the_command_predicts_from_it(store, tmp_path, capsys):

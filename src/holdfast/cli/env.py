@@ -10,7 +10,7 @@ import click
 from holdfast.cli.output import Out, clean, day, human_bytes, out_options, table
 
 if TYPE_CHECKING:
-    from holdfast.environment.recreate import Kept
+    from holdfast.environment.kept import Kept
 
 __all__ = ["env"]
 
@@ -25,9 +25,9 @@ def env() -> None:
 def ls(out: Out) -> None:
     """List the environments in the cache, the one used last first."""
     from holdfast.api.settings import cache_folder
-    from holdfast.environment import recreate
+    from holdfast.environment import kept
 
-    found = recreate.kept(cache_folder())
+    found = kept.kept(cache_folder())
     rows = [
         (
             each.key,
@@ -52,9 +52,9 @@ def ls(out: Out) -> None:
 def prune(out: Out, *, dry_run: bool) -> None:
     """Delete the environments that no worker uses now; they are built again when needed."""
     from holdfast.api.settings import cache_folder
-    from holdfast.environment import recreate
+    from holdfast.environment import kept
 
-    gone, busy = recreate.prune(cache_folder(), dry_run=dry_run)
+    gone, busy = kept.prune(cache_folder(), dry_run=dry_run)
     verb = "Would delete" if dry_run else "Deleted"
     size = human_bytes(sum(each.size for each in gone))
     lines = [f"{verb} {len(gone)} environments, {size}."]

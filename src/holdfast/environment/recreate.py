@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,7 +32,7 @@ from holdfast.environment.capture import installed_version
 from holdfast.errors import EnvironmentMismatch
 from holdfast.plugins import REQUIREMENTS
 
-__all__ = ["OURS", "Kept", "Plan", "Ready", "kept", "plan", "prune", "ready", "uv"]
+__all__ = ["ABOUT", "BUILDING", "FOLDER", "LOCK", "OURS", "Plan", "Ready", "plan", "ready", "uv"]
 
 OURS: Final = "holdfast-ml"
 # What Holdfast itself imports on its way to a model, beside numpy; it lies outside the environment.
@@ -44,7 +44,8 @@ _LISTED: Final = frozenset(
 _OLDEST: Final = (3, 11)
 _MONTH: Final = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])-\d{2}T")
 _MINUTES: Final = 60
-_FOLDER, _BUILDING, _LOCK, _ABOUT = "environments", ".building", ".lock", "holdfast.json"
+# Names in the cache: the folder of all; beside each environment's; and in it, what it is.
+FOLDER, BUILDING, LOCK, ABOUT = "environments", ".building", ".lock", "holdfast.json"
 _UNREACHABLE: Final = (
     "failed to fetch", "error sending request", "network connectivity", "dns error", "offline",
 )  # fmt: skip
@@ -87,26 +88,6 @@ class Ready(NamedTuple):
     beside: Path
     built: bool
     release: Callable[[], None]
-
-
-class Kept(NamedTuple):
-    """An environment in the cache.
-
-    Attributes:
-        key: Its folder's name.
-        requirements: What was asked for.
-        python: ``3.11``.
-        size: Bytes on disk.
-        used: Seconds since the epoch of its last use.
-        busy: Whether a worker uses it now.
-    """
-
-    key: str
-    requirements: tuple[str, ...]
-    python: str
-    size: int
-    used: float
-    busy: bool
 
 
 def plan(environment: Mapping[str, Any], created: str, also: Iterable[str] = ()) -> Plan:
@@ -195,7 +176,7 @@ def ready(wanted: Plan, cache: Path, *, announce: Announce) -> Ready:
     ours = tuple(name if found is None else f"{name}=={found}" for name, found in versions.items())
     beside = Plan(ours, wanted.python, None)
     with mapped_os_errors(cache, "building an environment"), contextlib.ExitStack() as locks:
-        folder = cache / _FOLDER
+        folder = cache / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         place, built = _built(folder, wanted, locks, announce, _install)
         python = place / "bin" / "python"
@@ -214,12 +195,12 @@ def _built(
 ) -> tuple[Path, bool]:
     """Return a folder that is complete, and whether this call made it; it stays locked."""
     place = folder / wanted.key
-    lock = locks.enter_context((folder / f"{wanted.key}{_LOCK}").open("ab"))
+    lock = locks.enter_context((folder / f"{wanted.key}{LOCK}").open("ab"))
     made = False
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)
         if _is_whole(place):
-            os.utime(place / _ABOUT)
+            os.utime(place / ABOUT)
             return place, made
         # Two that both wait to write would wait for each other: let go before asking for more.
         fcntl.flock(lock, fcntl.LOCK_UN)
@@ -231,13 +212,13 @@ def _built(
 
 
 def _build(place: Path, wanted: Plan, install: Callable[[Plan, Path], None]) -> None:
-    building = place.with_name(f"{place.name}{_BUILDING}")
+    building = place.with_name(f"{place.name}{BUILDING}")
     for left in (building, place):  # of a build that was killed; of a Python that is gone
         shutil.rmtree(left, ignore_errors=True)
     try:
         install(wanted, building)
         about = {"requirements": wanted.requirements, "python": wanted.python}
-        (building / _ABOUT).write_text(json.dumps(about), "utf-8")
+        (building / ABOUT).write_text(json.dumps(about), "utf-8")
         building.rename(place)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -245,7 +226,7 @@ def _build(place: Path, wanted: Plan, install: Callable[[Plan, Path], None]) -> 
 
 def _is_whole(place: Path) -> bool:
     has_python = (place / "bin" / "python").exists() or not (place / "pyvenv.cfg").exists()
-    return has_python and (place / _ABOUT).exists()
+    return has_python and (place / ABOUT).exists()
 
 
 def _install(wanted: Plan, to: Path) -> None:
@@ -314,70 +295,3 @@ def _by_hand(wanted: Plan) -> str:
     until = "" if wanted.as_of is None else f" --exclude-newer {wanted.as_of}"
     shown = " ".join(wanted.requirements)
     return f"python -m uv pip install --dry-run --python {wanted.python}{until} {shown}"
-
-
-def kept(cache: Path) -> list[Kept]:
-    """Return the environments in the cache, the one used last first."""
-    found = [_kept(place) for place in _places(cache)]
-    return sorted(found, key=lambda each: each.used, reverse=True)
-
-
-def _places(cache: Path) -> Iterator[Path]:
-    folder = cache / _FOLDER
-    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if place.is_dir() and place.suffix != _BUILDING:
-            yield place
-
-
-def _kept(place: Path) -> Kept:
-    try:
-        about = json.loads((place / _ABOUT).read_text("utf-8"))
-        used = (place / _ABOUT).stat().st_mtime
-        asked = tuple(map(str, about["requirements"]))
-        python = str(about["python"])
-    except (OSError, ValueError, KeyError, TypeError):
-        asked, python, used = (), "", 0.0
-    with _alone(place) as alone:
-        return Kept(place.name, asked, python, _size(place), used, not alone)
-
-
-@contextlib.contextmanager
-def _alone(place: Path) -> Iterator[bool]:
-    """Hold an environment's lock; yields whether nobody else does."""
-    with place.with_name(f"{place.stem}{_LOCK}").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def _size(place: Path) -> int:
-    size = 0
-    for folder, _, names in os.walk(place):
-        for name in names:
-            with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - a text per file would cost more
-    return size
-
-
-def prune(cache: Path, *, dry_run: bool = False) -> tuple[list[Kept], list[Kept]]:
-    """Delete the environments that no worker uses, and what killed builds left.
-
-    Args:
-        cache: Folder of disposable files.
-        dry_run: Only say what would go.
-
-    Returns:
-        Those that are gone, and those that are in use.
-    """
-    found = kept(cache)
-    gone = [each for each in found if not each.busy]
-    folder = cache / _FOLDER
-    left = list(folder.glob(f"*{_BUILDING}")) if folder.is_dir() else []
-    for place in [] if dry_run else [*(folder / each.key for each in gone), *left]:
-        with _alone(place) as alone:
-            if alone:
-                shutil.rmtree(place, ignore_errors=True)
-    return gone, [each for each in found if each.busy]
