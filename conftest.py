@@ -21,6 +21,7 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HOLDFAST_CACHE", str(home / "cache"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.delenv("HOLDFAST_STORE", raising=False)
+        patch.setenv("UV_OFFLINE", "1")  # what asks the package index says so
         yield
 
 

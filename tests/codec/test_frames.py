@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -139,3 +142,34 @@ def test_attributes_and_flags_are_kept(round_trip) -> None:
         again = round_trip(graph)
         assert again.attrs == graph.attrs
         assert again.flags.allows_duplicate_labels is graph.flags.allows_duplicate_labels
+
+
+def test_texts_that_pyarrow_kept_are_read_without_it(registry):
+    pytest.importorskip("pyarrow")
+    from holdfast.codec.messages import to_message
+
+    kinds = ["string[pyarrow]", "string[python]", pd.StringDtype("pyarrow", na_value=np.nan)]
+    columns = [pd.array(["sea", None, "weed"], dtype=kind) for kind in kinds]
+    frame = pd.DataFrame(dict(zip("abc", columns, strict=True)))
+    document, runs = to_message(frame, registry, label="rows")
+    code = (
+        "import json, sys\n"
+        "sys.modules['pyarrow'] = None\n"
+        "from holdfast.codec import TYPES\n"
+        "from holdfast.codec.messages import from_message\n"
+        "from holdfast.codec.registry import Registry\n"
+        "document, runs = json.load(sys.stdin)\n"
+        "runs = [memoryview(bytearray.fromhex(run)) for run in runs]\n"
+        "frame = from_message(document, runs, Registry.of(TYPES))\n"
+        "print(frame.isna().values.tolist(), frame.dropna().values.tolist(),\n"
+        "      {dtype.storage for dtype in frame.dtypes})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps([document, [bytes(run).hex() for run in runs]]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    gone = [[False] * 3, [True] * 3, [False] * 3]
+    assert done.stdout.strip() == f"{gone} {[['sea'] * 3, ['weed'] * 3]} {{'python'}}"

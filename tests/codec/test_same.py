@@ -309,3 +309,11 @@ def test_bytes_are_compared_whatever_their_layout(one, other) -> None:
         changed = other.copy()
         changed.reshape(-1)[-1] += 1
         assert not _same_bytes(one, changed)
+
+
+@pytest.mark.parametrize("texts", [["no", "yes"], ["a"], ["abc"] * 4, ["abcdefg"] * 2])
+def test_texts_whose_bytes_are_whole_eights_only_together(texts):
+    one = np.array(texts)
+    other = np.array([*texts[:-1], texts[-1][::-1] + "x"])[:, None].astype(one.dtype)[:, 0]
+    assert _same_bytes(one, one.copy())
+    assert _same_bytes(one, other) == (texts[-1][::-1] == texts[-1])

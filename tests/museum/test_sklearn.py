@@ -43,7 +43,7 @@ def names(store):
 def outcome(store, name):
     """Return "right", "wrong in METHOD", or the refusal."""
     try:
-        model = holdfast.load(name, store=store)
+        model = holdfast.load(name, store=store, environment="here")
     except HoldfastError as error:
         return f"refused: {error.message}"
     return answered(store, name, model)

@@ -129,7 +129,7 @@ def _writer(version: Version, target: Path, wanted: str | None) -> Callable[[Pat
         )
     if chosen not in native:
         return lambda path: tensors[chosen](version, path)
-    model, write = version.load(), native[chosen]
+    model, write = version.load(environment="here"), native[chosen]
     return lambda path: write(model, path)
 
 

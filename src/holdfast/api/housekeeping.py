@@ -104,7 +104,7 @@ def _replayed(version: Version) -> tuple[str, str]:
     if version.record.golden is None:
         return "state only", "bytes verified, behaviour not recorded"
     try:
-        loaded = version.load_proven(replay="always")
+        loaded = version.load_proven(replay="always", environment="here")
     except MissingExtra:
         raise
     except EnvironmentMismatch as error:

@@ -16,10 +16,12 @@ from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Opened
 from holdfast.record import Content, Digest, Record
 
-__all__ = ["Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
+__all__ = ["REFUSED", "Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
 
 _log = logging.getLogger("holdfast")
 
+# Ends the key under which a refusal by replay is remembered, for preflight.
+REFUSED: Final = "-refused"
 LEVELS: Final = {"inputs": "replayed", "synthetic": "replayed on synthetic inputs"}
 
 
@@ -200,6 +202,7 @@ def _proven(  # noqa: PLR0913 - one value per input of the proof
         raise _unanswered(ref, reason, opened.record, needs)
     result = opened.replay(behaviour, registry)
     if not result.passed:
+        store.stamps.add_proof(*proof_key[:2], here + REFUSED, "refused")
         raise mismatch(ref, result, opened.record, requires=needs)
     level = opened.level(result)
     store.stamps.add_proof(*proof_key, level)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from holdfast import frameworks
 from holdfast.api.threshold import decide, threshold_of
+from holdfast.api.worker import WorkerModel
 from holdfast.archive.align import align
 from holdfast.archive.signature import require_sound
 from holdfast.errors import Unsupported
@@ -37,8 +39,11 @@ class Predictor:
         require_sound(content.signature, ref)
         self.notes: tuple[str, ...] = ()
         self.threshold = threshold_of(content.signature, ref)
-        self._adapter = frameworks.adapter_named(content.framework)
-        self.methods = self._adapter.methods(model)
+        if isinstance(model, WorkerModel):  # its framework may not be installed here
+            self.methods, self._ask = model.output_methods(), model.answer
+        else:
+            adapter = frameworks.adapter_named(content.framework)
+            self.methods, self._ask = adapter.methods(model), partial(adapter.predict, model)
         if not self.methods:
             raise Unsupported(
                 f"{ref} has no output method here, so it cannot predict.",
@@ -92,7 +97,7 @@ class Predictor:
         expected = self.signature.get("inputs")
         if expected is not None:
             inputs, self.notes = align(expected, inputs, ref=self.ref)
-        return self._adapter.predict(self.model, method, inputs)
+        return self._ask(method, inputs)
 
     def named(self, answers: Any) -> list[Any]:
         """Return answers as a list, with the class names given at save where they apply.

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from holdfast import frameworks
 from holdfast.api.history import get
+from holdfast.api.load import REFUSED
 from holdfast.api.store import Store
 from holdfast.api.version import Version
 from holdfast.archive import read
@@ -25,7 +26,7 @@ class Preflight(NamedTuple):
 
     Attributes:
         ref: The version.
-        verdict: ``loads here``, ``loads migrated`` or ``cannot``.
+        verdict: ``loads here``, ``loads migrated``, ``needs its worker`` or ``cannot``.
         tested: What stands behind the verdict.
         findings: All of them, those that block first.
     """
@@ -62,8 +63,12 @@ def preflight(ref: str, *, store: Store | str | os.PathLike[str] | None = None) 
         version.content.structure, written if isinstance(written, dict) else {}
     )
     findings = sorted(_findings(version, steps), key=lambda each: each.kind != "blocks")
-    blocked = any(finding.kind == "blocks" for finding in findings)
-    verdict = "cannot" if blocked else "loads migrated" if steps else "loads here"
+    blocking = {finding for finding in findings if finding.kind == "blocks"}
+    verdict = "loads migrated" if steps else "loads here"
+    if blocking:
+        of_libraries = {*environments.libraries(version.record.environment), *_refused(version)}
+        missing = blocking <= of_libraries
+        verdict = "needs its worker" if missing and _worker_serves(version) else "cannot"
     return Preflight(version.ref, verdict, _tested(version), tuple(findings))
 
 
@@ -72,12 +77,22 @@ def _findings(version: Version, steps: tuple[str, ...] | None) -> Iterator[Findi
     yield from _stored(version)
     yield from _types(version)
     yield from environments.libraries(environment)
+    yield from _refused(version)
     for step in (steps or ())[:_SHOWN]:
         yield Finding("note", f"migrates: {step}")
     if steps and len(steps) > _SHOWN:
         yield Finding("note", f"migrates: {len(steps) - _SHOWN} more steps")
     yield from environments.devices(environment)
     yield from environments.memory(version.size)
+
+
+def _worker_serves(version: Version) -> bool:
+    """Say whether uv may build the recorded environment; the package index is not asked."""
+    from holdfast.api import load, worker
+    from holdfast.environment import recreate
+
+    asked = load.options(None, "auto", None)
+    return recreate.uv() is not None and worker.would_help(version, asked)
 
 
 def _stored(version: Version) -> Iterator[Finding]:
@@ -111,15 +126,37 @@ def _types(version: Version) -> Iterator[Finding]:
             )
 
 
-def _tested(version: Version) -> str:
+def _refused(version: Version) -> Iterator[Finding]:
+    """Remember a replay in this very environment that the version did not pass."""
+    proof, refusal = _remembered(version)
+    if refusal is not None and proof is None:
+        yield Finding(
+            "blocks",
+            "it answered otherwise than recorded when it was replayed in this very environment",
+            f"hold predict {version.ref} rows.csv --environment recorded",
+        )
+
+
+def _remembered(version: Version) -> tuple[str | None, str | None]:
+    """Return how far a version was proven in this environment, and whether it was refused."""
     golden = version.record.golden
     if golden is None:
-        return "no golden set: its answers cannot be compared"
-    here = capture.environment_key(capture.same_packages(version.record.environment))
+        return None, None
     from holdfast.archive import golden as goldens
 
+    here = capture.environment_key(capture.same_packages(version.record.environment))
     digest = goldens.golden_digest(goldens.Golden.parse(golden))
-    proof = version.store.stamps.proof(version.content_id, digest, here)
+    stamps = version.store.stamps
+    proof = stamps.proof(version.content_id, digest, here)
+    return proof, stamps.proof(version.content_id, digest, here + REFUSED)
+
+
+def _tested(version: Version) -> str:
+    if version.record.golden is None:
+        return "no golden set: its answers cannot be compared"
+    proof, refusal = _remembered(version)
     if proof is not None:
         return f"{proof} in this very environment before"
+    if refusal is not None:
+        return "refused in this very environment before"
     return f"not replayed in this environment yet: hold verify {version.ref}"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["bytes_progress"]
+__all__ = ["bytes_progress", "waiting"]
 
 _WORTH_SHOWING: Final = 128 << 20
 
@@ -31,3 +31,15 @@ def bytes_progress(title: str, total: int) -> Iterator[Callable[[int, int], None
     with bar:
         task = bar.add_task(title, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """Show that something takes a while, on a terminal; nothing when piped."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title):
+        yield

@@ -25,6 +25,7 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
     verify: str = "auto",
     replay: str = "auto",
     rename: str | None = None,
+    environment: str = "auto",
 ) -> Any:
     """Return the model of a version, as the type it was saved as, proven.
 
@@ -43,6 +44,10 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
         replay: ``"auto"`` replays unless this environment passed before; ``"always"``;
             ``"never"`` skips it and the result is unproved.
         rename: ``"old->new"``: change this prefix of the stored tensor names.
+        environment: ``"here"``: this process. ``"recorded"``: a worker, a process of its own under
+            the libraries that the version was saved with, which uv installs once; the result has
+            the model's output methods. ``"auto"``: here, and where that is refused and uv is
+            installed, a worker, told by a warning to the logger ``holdfast``.
 
     Raises:
         NotFound: No such version.
@@ -52,19 +57,26 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
         EnvironmentMismatch: A needed class or package is not here.
     """
     version = get(ref, store=store)
-    return version.load(into=into, device=device, verify=verify, replay=replay, rename=rename)
+    return version.load(
+        into=into,
+        device=device,
+        verify=verify,
+        replay=replay,
+        rename=rename,
+        environment=environment,
+    )
 
 
-def predict(ref: str, inputs: Any, *, store: StoreLike = None) -> Any:
+def predict(ref: str, inputs: Any, *, store: StoreLike = None, environment: str = "auto") -> Any:
     """Load a version and answer for checked inputs, with its threshold where it has one.
 
-    See ``Predictor.predict``.
+    See ``Predictor.predict``, and ``load`` for ``environment``.
 
     Raises:
         SignatureMismatch: The inputs are not the model's.
         Anything ``load`` raises.
     """
-    return get(ref, store=store).predictor().predict(inputs)
+    return get(ref, store=store).predictor(environment=environment).predict(inputs)
 
 
 def register(

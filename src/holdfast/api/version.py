@@ -148,14 +148,13 @@ class Version:
 
     def load_proven(self, **given: Any) -> Loaded:
         """Like ``load``, and return how far the model is proven beside it."""
-        from holdfast.api import load
+        from holdfast.api import ladder, load
 
         wanted = load.options(
             given.pop("into", None), given.pop("device", "auto"), given.pop("rename", None)
         )
-        loaded = load.load_model(
-            self.store, self.manifest_id, ref=self.ref, options=wanted, **given
-        )
+        usual = {"environment": "auto", "verify": "auto", "replay": "auto"}
+        loaded = ladder.load_version(self, wanted, **{**usual, **given})
         self.proof = loaded.proof
         return loaded
 
@@ -166,8 +165,8 @@ class Version:
         return Predictor(self.load(**options), self.content, self.ref)
 
     def replay(self, **options: Any) -> Replay | None:
-        """Load the model and run its golden set now, stamp or not; None without a golden set."""
-        return self.load_proven(replay="always", **options).replay
+        """Load the model here and run its golden set, stamp or not; None without a golden set."""
+        return self.load_proven(**{"environment": "here", **options}, replay="always").replay
 
     def facts(self) -> dict[str, str]:
         """Return what is worth showing, as texts by title."""

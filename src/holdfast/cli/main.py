@@ -22,6 +22,7 @@ _VERBS: Final = {
     "config": "setup",
     "convert": "convert",
     "diff": "look",
+    "env": "env",
     "export": "export",
     "forget": "clean",
     "init": "setup",

@@ -145,8 +145,15 @@ def _verified_line(item: dict[str, Any]) -> str:
 @click.command()
 @click.argument("ref")
 @click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--environment",
+    type=click.Choice(("auto", "here", "recorded")),
+    default="auto",
+    show_default=True,
+    help="Under which libraries: those here, those of its time, or the second after the first.",
+)
 @out_options
-def predict(ref: str, data: Path, out: Out) -> None:
+def predict(ref: str, data: Path, out: Out, *, environment: str) -> None:
     """Answer for the rows of DATA, a CSV file with a header; '-' reads stdin.
 
     Columns are reordered by name to match training, or refused; never guessed.
@@ -155,7 +162,7 @@ def predict(ref: str, data: Path, out: Out) -> None:
     from holdfast.cli.rows import read_csv
 
     version = get(ref, store=out.store)
-    predictor = version.predictor()
+    predictor = version.predictor(environment=environment)
     rows = read_csv(data, predictor.signature.get("inputs", {}))
     answers = predictor.named(predictor.predict(rows))
     for note in predictor.notes:

@@ -182,17 +182,17 @@ def _build_object(parts: _Parts) -> Any:
 def text_dtype(name: Any, storage: Any) -> Any:
     """Return the dtype of texts: ``str``, whose missing mark is NaN, or ``string``, with NA.
 
-    Up to pandas 2.2, texts that may miss by NaN are objects.
+    Up to pandas 2.2, texts that may miss by NaN are objects. Where pyarrow is not installed, Python
+    keeps the texts that it kept.
     """
     if name not in ("str", "string") or storage not in ("python", "pyarrow"):
         raise Corrupt("a pandas column of texts is of an unknown kind")
-    if storage == "pyarrow":
-        import_extra("pyarrow", needed_for="a pandas column of texts kept by pyarrow")
     dtype = pandas().StringDtype
-    if name == "string":
-        return dtype(storage)
+    options = {} if name == "string" else {"na_value": np.nan}
     try:
-        return dtype(storage, na_value=np.nan)
+        return dtype(storage, **options)
+    except ImportError:
+        return dtype("python", **options)
     except TypeError:
         return np.dtype(object)
 

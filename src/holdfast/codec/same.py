@@ -211,8 +211,9 @@ def _words(array: Any) -> Any:
     """View an array's bytes, eight at a time where they are whole eights."""
     if not array.nbytes:
         return np.empty(0, np.uint8)
-    plain = np.ascontiguousarray(array).reshape(-1)
-    return plain.view(np.uint8 if array.nbytes % 8 else np.uint64)
+    # Bytes first: an item of three characters is no number of eights, two of them are.
+    plain = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return plain if array.nbytes % 8 else plain.view(np.uint64)
 
 
 def _clean(array: Any) -> Any:
