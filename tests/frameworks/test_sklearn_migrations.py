@@ -199,5 +199,5 @@ def test_a_model_whose_methods_cannot_be_asked_for_is_refused(tmp_path, monkeypa
     with pytest.raises(BehaviourMismatch, match="cannot be replayed: asking for its output"):
         kept.load(replay="always")
     monkeypatch.setattr(adapter, "methods", lambda _: ("transform",))
-    with pytest.raises(BehaviourMismatch, match="no output method predict_proba"):
+    with pytest.raises(BehaviourMismatch, match="no output method 'predict_proba'"):
         kept.load(replay="always")

@@ -198,7 +198,7 @@ def _proven(  # noqa: PLR0913 - one value per input of the proof
         reason = f"asking for its output methods raised {type(error).__name__}: {error!s:.200}"
         raise _unanswered(ref, reason, opened.record, needs) from error
     if golden.method not in behaviour.methods:
-        reason = f"it has no output method {golden.method} here"
+        reason = f"it has no output method {golden.method!r:.60} here"
         raise _unanswered(ref, reason, opened.record, needs)
     result = opened.replay(behaviour, registry)
     if not result.passed:
