@@ -53,10 +53,13 @@ def function(name, *nodes):
     return field(1, field(1, field(1, name.encode())), *inner)
 
 
-def saved_model(*nodes, functions=(), assets=(), objects=(field(7),)):
+OBJECTS = field(7)
+
+
+def saved_model(*nodes, functions=(), assets=(), more=OBJECTS):
     graph = [*nodes, field(2, *functions)]
     given_ = [field(6, field(1, field(1, n.encode())), field(2, p.encode())) for n, p in assets]
-    meta = [field(1, field(5, b"2.21.0")), field(2, *graph), *given_, *objects]
+    meta = [field(1, field(5, b"2.21.0")), field(2, *graph), *given_, more]
     return b"\x08\x01" + field(2, *meta)
 
 
@@ -171,6 +174,62 @@ def test_a_model_of_keras_that_holds_code_is_told_beside_its_graph(tmp_path):
     report = scan_path(tmp_path, frozenset())
     assert report.unsafe
     assert report.takes is None
+
+
+REFUSED = {
+    "no objects": b"",
+    "objects twice": OBJECTS * 2,
+    "a second graph in the same place": OBJECTS + field(2, node("x", "ReadFile")),
+    "a field that nobody knows": OBJECTS + field(9, b"x"),
+    "a constant of more than it holds": OBJECTS
+    + field(
+        2,
+        node("c", "Const", value="x" * 9).replace(
+            b"\x08\x07", b"\x08\x07\x12\x0a\x12\x08\x08" + b"\xff" * 6 + b"\x01"
+        ),
+    ),
+    "a saver that an object hands out": field(7, field(1, field(8, field(1, b"f")))),
+    "a saver that a function of an object calls": field(7, field(1, field(8, field(1, b"g")))),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_loading_refuses_is_not_offered(name, tmp_path):
+    saver = function("f", node("s", "SaveV2", "path"))
+    caller = function("g", node("c", "f", "path"))
+    parts = {"functions": [saver, caller]}
+    for more in (OBJECTS, REFUSED[name]):
+        (tmp_path / "saved_model.pb").write_bytes(saved_model(**parts, more=more))
+        report = scan_path(tmp_path, frozenset())
+        assert (report.takes == "data") == (more == OBJECTS)
+        assert report.kind == "savedmodel"
+        assert report.findings or report.members[0].findings
+    assert ("ReadFile" in words(report)) == (name == "a second graph in the same place")
+    assert ("SaveV2" in words(report)) == name.startswith("a saver")
+
+
+def test_a_folder_with_other_files_or_links_or_without_its_variables_is_not_offered(tmp_path):
+    def takes():
+        return scan_path(tmp_path, frozenset()).takes
+
+    index, data = tmp_path / "variables/variables.index", ".data-00000-of-00001"
+    index.parent.mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(saved_model(node("x", "Placeholder")))
+    index.write_bytes(INDEX)
+    assert takes() is None
+    whole = (SAMPLES / f"saved_model/variables/variables{data}").read_bytes()
+    index.with_suffix(data).write_bytes(whole[:-1])
+    assert takes() is None
+    index.with_suffix(data).write_bytes(whole)
+    assert takes() == "data"
+    assert scan_path(tmp_path / "saved_model.pb", frozenset()).takes is None
+    (tmp_path / "more.txt").write_bytes(b"x")
+    assert takes() is None
+    (tmp_path / "more.txt").unlink()
+    index.unlink()
+    assert takes() is None
+    index.symlink_to(SAMPLES / "saved_model/variables/variables.index")
+    assert takes() is None
 
 
 INDEX = (SAMPLES / "saved_model/variables/variables.index").read_bytes()

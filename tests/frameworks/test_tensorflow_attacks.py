@@ -15,9 +15,11 @@ pytest.importorskip("tensorflow", reason="tensorflow is not installed")
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+import holdfast
 from holdfast.errors import Corrupt, HoldfastError, UnsafeContent, Unsupported
 from holdfast.frameworks import tensorflow as adapter
 from holdfast.frameworks.tensorflow import SavedModel
+from holdfast.frameworks.tensorflow.files import write_folder
 from holdfast.trust.source import Data
 from holdfast.trust.tf_checkpoint import read_checkpoint
 from holdfast.trust.tf_graph import describe_graph, describe_saved_model
@@ -106,6 +108,8 @@ REACHING = {
 @pytest.mark.parametrize("name", REACHING)
 def test_graphs_that_reach_out_are_refused(tmp_path, name):
     folder = saved(tmp_path / "model", REACHING[name])
+    report = holdfast.scan(folder)
+    assert (report.unsafe, report.takes) == (True, None)
     with pytest.raises(UnsafeContent, match="reaches out"):
         adapter.open_folder(folder)
     with pytest.raises(UnsafeContent, match="reaches out"):
@@ -152,7 +156,8 @@ def changed(files, change):
     return SavedModel({**files, "saved_model.pb": model.SerializeToString()})
 
 
-def test_as_it_is_it_is_loaded(files):
+def test_as_it_is_it_is_offered_and_loaded(files, sound):
+    assert holdfast.scan(sound).takes == "data"
     assert SavedModel(files).root is not None
 
 
@@ -182,9 +187,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_changed_graphs_are_refused(files, name):
+def test_changed_graphs_are_refused_and_not_offered(files, name, tmp_path):
+    model = changed(files, CHANGES[name])
     with pytest.raises((UnsafeContent, Unsupported, Corrupt)):
-        _ = changed(files, CHANGES[name]).root
+        _ = model.root
+    write_folder(model, tmp_path / "model")
+    assert holdfast.scan(tmp_path / "model").takes is None
 
 
 def test_writing_a_checkpoint_is_refused_where_an_object_reaches_it(files):

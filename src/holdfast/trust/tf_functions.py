@@ -1,4 +1,4 @@
-"""The nodes of a TensorFlow graph and of its functions: what they call, and which files they open."""
+"""The nodes of TensorFlow graphs and functions: what they call, and which files they open."""
 
 from __future__ import annotations
 

@@ -188,19 +188,13 @@ def _graph(graph: Table, found: Described, offered: set[str], given: Iterable[st
     names: set[str] = set()
     for part in graph.all(2):
         library = found.table("FunctionDefLibrary", part)
-        for function in library.all(1):
-            bodies.append(_function(found.table("FunctionDef", function), names, found))
-        for gradient in library.all(2):
-            offered.update((gradient.table().text(1), gradient.table().text(2)))
-        for gradient in library.all(3):
-            offered.add(gradient.table().text(1))
+        bodies += [_function(each, names, found) for each in library.all(1)]
+        for gradient in (*library.all(2), *library.all(3)):
+            offered.update(name.text() for name in gradient.message() if name.wire == LENGTH)
     if sum(len(body.nodes) for body in bodies) + found.operators.total() > _MOST_NODES:
         raise Corrupt(f"it has more than {_MOST_NODES:,} nodes")
     for body in bodies:
         body.read(names, found)
-        found.operators.update(body.operators)
-        for name, place in body.places.items():
-            found.places.setdefault(name, place)
         _judge(body, names, found)
     found.placeholders += bodies[0].placeholders
     for body in reached(bodies, offered):
@@ -211,11 +205,12 @@ def _graph(graph: Table, found: Described, offered: set[str], given: Iterable[st
             found.paths.append((operator, path[:200]))
 
 
-def _function(function: Table, names: set[str], found: Described) -> Body:
-    told = [part.table().text(1) for part in function.all(1)]
+def _function(part: Field, names: set[str], found: Described) -> Body:
+    function = found.table("FunctionDef", part)
+    told = [signature.table().text(1) for signature in function.all(1)]
     name = told[0] if told else ""
     if not name or name in names:
-        found.faults[f"a function has no name or one that is taken ({name!r:.80})"] = None
+        found.faults["a function has no name or one that is taken"] = None
     names.add(name)
     found.functions.append(name)
     if len(found.functions) > _MOST_FUNCTIONS:
@@ -223,8 +218,8 @@ def _function(function: Table, names: set[str], found: Described) -> Body:
     body = Body(name, function.all(3))
     of_arguments = [
         entry
-        for part in function.all(7)
-        for value in part.table().all(2)
+        for argument in function.all(7)
+        for value in argument.table().all(2)
         for entry in value.table().all(1)
     ]
     for called in in_attributes([*function.all(5), *of_arguments], found):
@@ -233,7 +228,9 @@ def _function(function: Table, names: set[str], found: Described) -> Body:
 
 
 def _judge(body: Body, functions: set[str], found: Described) -> None:
-    for name in body.operators:
+    found.operators.update(body.operators)
+    for name, place in body.places.items():
+        found.places.setdefault(name, place)
         words = does(name)
         if words is None or (words == FOREIGN and name in functions):
             continue

@@ -18,6 +18,7 @@ from holdfast.trust.protobuf import Field, Table
 __all__ = ["DTYPES", "Oddities", "dtype_of", "in_attributes", "shape_of"]
 
 _MOST_RANK: Final = 254
+_MOST_NOTED: Final = 200
 # A constant may say one number for all of its items; all of them together have a limit.
 _MOST_CONSTANTS: Final = 256 << 20
 
@@ -69,6 +70,8 @@ class Oddities:
         """Note the fields of a message that are not known, or doubled."""
         once, repeated = _FIELDS[kind]
         for number in table.numbers() - repeated:
+            if len(self.fields) >= _MOST_NOTED:
+                break
             if number not in once:
                 self.fields[f"field {number} of {kind}"] = None
             elif len(table.all(number)) > 1:

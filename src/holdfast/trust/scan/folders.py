@@ -62,7 +62,7 @@ def look_at_folder(
             continue
         draft.size += member.size
         draft.members.append(member)
-    _conclude(draft)
+    _conclude(draft, path)
     return draft.report()
 
 
@@ -117,7 +117,7 @@ def _shown(file: Path, root: Path) -> str:
     return f"{file.relative_to(root).as_posix()} is a link to {os.readlink(file)!r:.100}"  # noqa: PTH115 - a text
 
 
-def _conclude(draft: Draft) -> None:
+def _conclude(draft: Draft, path: Path) -> None:
     """Say what a folder is for by the files at its top, and look for models with code below."""
     names = {member.path: member for member in draft.members}
     for member in draft.members:
@@ -130,7 +130,7 @@ def _conclude(draft: Draft) -> None:
             draft.written_by, draft.facts = told.written_by, told.facts
             break
     if draft.kind == "folder":
-        _gather_models(draft)
+        _gather_models(draft, path)
     _code_beside(draft)
     if draft.kind == "folder":
         return
@@ -138,26 +138,27 @@ def _conclude(draft: Draft) -> None:
         draft.count_tensors(member)
     if draft.kind == "huggingface" and not any(m.kind in _WEIGHTS for m in draft.members):
         draft.note("no weights were found beside it")
-    kept = draft.kind != "savedmodel" or _is_kept_saved_model(draft, names)
+    kept = draft.kind != "savedmodel" or _is_kept_saved_model(draft, names, path)
     draft.take_as_data()
     if not kept:
         draft.takes = None
 
 
-def _is_kept_saved_model(draft: Draft, members: Mapping[str, Report]) -> bool:
+def _is_kept_saved_model(draft: Draft, members: Mapping[str, Report], path: Path) -> bool:
     """Say whether the graph and all files are such as the adapter of TensorFlow keeps."""
+    places = dict.fromkeys((*path.iterdir(), *(path / name for name in members)))
+    links = [place for place in places if place.is_symlink()]
     others = [name for name in members if not is_part(name)]
-    for name in others[:1]:
-        draft.note(f"{name} is no file of a SavedModel that is taken over")
-    needs = members[INDEX].facts.get("bytes", {}) if INDEX in members else None
-    lack = lacking(needs, {name: member.size for name, member in members.items()})
-    if lack is not None:
+    for name in [*(link.relative_to(path).as_posix() for link in links), *others][:1]:
+        draft.note(f"{name} keeps it from being taken over: it is a link, or no file of the model")
+    index = members[INDEX].facts.get("bytes") if INDEX in members else None
+    lack = lacking(index, {name: member.size for name, member in members.items()})
+    if lack is not None and (index is not None or INDEX not in members):
         draft.broken(lack)
-    read = INDEX not in members or "bytes" in members[INDEX].facts
-    return members[MAIN].takes == "data" and read and not others
+    return members[MAIN].takes == "data" and lack is None and not links and not others
 
 
-def _gather_models(draft: Draft) -> None:
+def _gather_models(draft: Draft, path: Path) -> None:
     """Put the files of every model's folder below together, as a report on that folder."""
     tops = {
         name.rpartition("/")[0]
@@ -170,7 +171,7 @@ def _gather_models(draft: Draft) -> None:
             continue  # it is part of a model already
         model = Draft(top, "folder", sum(member.size for member in below), draft.allowance)
         model.members = [replace(m, path=m.path[len(top) + 1 :]) for m in below]
-        _conclude(model)
+        _conclude(model, path / top)
         if model.kind != "folder":
             place, inside = draft.members.index(below[0]), {id(member) for member in below}
             draft.members[place] = model.report()

@@ -50,7 +50,9 @@ def scan_path(
     """
     if path.is_dir():
         return look_at_folder(scanner(known), path, _file, progress)
-    return _file(scanner(known), path, str(path))
+    report = _file(scanner(known), path, str(path))
+    # A SavedModel is taken over as a folder.
+    return replace(report, takes=None) if report.kind == "savedmodel" else report
 
 
 def _file(scan: Scanner, path: Path, name: str) -> Report:

@@ -74,6 +74,15 @@ def look_at_graph(scanner: Scanner, source: Source, draft: Draft, depth: int) ->
     else:
         draft.facts["inputs"] = found.placeholders[:_SHOWN]
     draft.note(f"a program of operators in {len(found.functions)} functions, which TensorFlow runs")
+    if whole and not found.whole:
+        draft.note("it is one of TensorFlow 1, or does not hold one graph")
+    _add_findings(draft, found)
+    draft.take_as_data()
+    if not found.kept:
+        draft.takes = None
+
+
+def _add_findings(draft: Draft, found: tf_graph.Described) -> None:
     for name, words in sorted(found.reaching.items()):
         draft.unsafe(f"the operator {name:.100} {words}", found.places[name])
     for name, words in sorted(found.unknown.items()):
@@ -89,11 +98,6 @@ def look_at_graph(scanner: Scanner, source: Source, draft: Draft, depth: int) ->
         draft.note(f"not known: {what}")
     for fault in found.faults:
         draft.broken(fault)
-    if whole and not found.whole:
-        draft.note("it is one of TensorFlow 1, or does not hold one graph")
-    draft.take_as_data()
-    if not found.kept:
-        draft.takes = None
 
 
 def look_at_keras_metadata(scanner: Scanner, source: Source, draft: Draft, depth: int) -> None:
