@@ -187,6 +187,20 @@ def test_it_cannot_be_pickled(store, work):
     assert 'environment="recorded"' in raised.value.hint
 
 
+def test_libraries_that_fail_in_the_worker_are_an_environment_that_does_not_fit(
+    store, work, tmp_path
+):
+    (tmp_path / "broken.py").write_text(
+        "import holdfast.api.worker_inside as real\n"
+        "def fail(*_, **__):\n    raise ImportError('numpy.core.multiarray failed to import')\n"
+        "real.load.load_model = fail\nserve = real.serve\n",
+        "utf-8",
+    )
+    version = holdfast.save(Ridge().fit(ROWS, ROWS[:, 0]), "m", inputs=ROWS, store=store)
+    with pytest.raises(EnvironmentMismatch, match="multiarray failed to import"):
+        work(version, module="broken", beside=tmp_path)
+
+
 def test_damage_is_found_in_the_worker(store, work):
     version = holdfast.save(Ridge().fit(ROWS, ROWS[:, 0]), "m", inputs=ROWS, store=store)
     piece = store.path / "blobs" / "sha256" / version.manifest.pieces[-1].digest[7:]

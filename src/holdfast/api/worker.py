@@ -168,7 +168,8 @@ def _asked(
         return said, found
     message = str(said.get("message"))[:2000]
     if code == "raised":
-        raise UsageError(f"{ref} raised in its worker: {message}", hint=f"hold show {ref}", ref=ref)
+        blame = UsageError if "method" in header else EnvironmentMismatch  # the inputs, or its load
+        raise blame(f"{ref} raised in its worker: {message}", hint=f"hold show {ref}", ref=ref)
     kind = _ERRORS.get(str(code), EnvironmentMismatch)
     raise kind(f"In its recorded environment: {message}", hint=f"hold show {ref}", ref=ref)
 
