@@ -113,7 +113,7 @@ def test_a_network_of_keras_itself_is_kept(tmp_path):
     assert difference(model, holdfast.load("kept", store=tmp_path / "s")) is None
 
 
-@pytest.mark.keeps("keras", "sequential, functional, nested and subclassed models", "keras")
+@pytest.mark.keeps("Keras", "sequential, functional, nested and subclassed models", "keras")
 def test_layers_that_models_share_are_still_one(tmp_path):
     model, inputs = zoo.shared_between_models()
     version = holdfast.save(model, "kept", inputs=inputs, store=tmp_path / "s")
@@ -123,7 +123,7 @@ def test_layers_that_models_share_are_still_one(tmp_path):
     assert len(version.content.tensors) == len(model.weights) == 6
 
 
-@pytest.mark.keeps("keras", "optimizer state: training goes on bit for bit", "keras")
+@pytest.mark.keeps("Keras", "optimizer state: training goes on bit for bit", "keras")
 @pytest.mark.parametrize("name", ["sequential", "noisy", "nested", "scheduled", "frozen", "lora"])
 def test_training_goes_on_as_if_nothing_had_happened(name, tmp_path):
     model, inputs = zoo.MODELS[name]()
@@ -281,7 +281,7 @@ def shelf(tmp_path_factory):
     return store, [kind.replace(" ", "-") for kind in KINDS]
 
 
-@pytest.mark.keeps("keras", "saved under one backend, loaded under another", "keras")
+@pytest.mark.keeps("Keras", "saved under one backend, loaded under another", "keras")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_answers_are_the_same_under_another_backend(backend, shelf):
     if backend == "torch":

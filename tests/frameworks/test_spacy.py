@@ -153,7 +153,7 @@ def test_a_pipeline_comes_back_whole(views, name):
     assert again.config == nlp.config
 
 
-@pytest.mark.keeps("spacy", "trained pipelines: tagger, parser, ner, textcat, tok2vec", "spacy")
+@pytest.mark.keeps("spaCy", "trained pipelines: tagger, parser, ner, textcat, tok2vec", "spacy")
 def test_a_trained_pipeline_is_saved_proved_and_loaded(tmp_path):
     nlp = trained("ner", "textcat")
     holdfast.save(nlp, "kept", inputs=TEXTS, store=tmp_path / "s")
@@ -164,7 +164,7 @@ def test_a_trained_pipeline_is_saved_proved_and_loaded(tmp_path):
     assert annotated(again) == annotated(nlp)
 
 
-@pytest.mark.keeps("spacy", "rules, lookups, vectors and tokenizers", "spacy")
+@pytest.mark.keeps("spaCy", "rules, lookups, vectors and tokenizers", "spacy")
 def test_a_pipeline_of_rules_is_saved_proved_and_loaded(tmp_path):
     nlp = ruled()
     holdfast.save(nlp, "kept", store=tmp_path / "s")

@@ -79,7 +79,7 @@ class TestConformance(AdapterConformance):
         return rows
 
 
-@pytest.mark.keeps("tensorflow", "SavedModel folders, answered through a signature", "tensorflow")
+@pytest.mark.keeps("TensorFlow", "SavedModel folders, answered through a signature", "tensorflow")
 def test_a_folder_is_saved_proved_and_served(tmp_path, rows):
     folder = written(tmp_path / "model")
     version = holdfast.save(folder, "kept", inputs=rows, store=tmp_path / "s")
@@ -101,7 +101,7 @@ def test_a_folder_is_converted(tmp_path):
 
 
 @pytest.mark.keeps(
-    "tensorflow", "tf.Module with signatures, objects that were loaded", "tensorflow"
+    "TensorFlow", "tf.Module with signatures, objects that were loaded", "tensorflow"
 )
 @pytest.mark.parametrize("make", [Line, lambda: None])
 def test_a_live_object_is_saved(tmp_path, rows, make):

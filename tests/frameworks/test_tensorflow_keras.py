@@ -80,7 +80,7 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.keeps("keras", "text and lookup layers with their vocabularies", "tensorflow")
+@pytest.mark.keeps("Keras", "text and lookup layers with their vocabularies", "tensorflow")
 @pytest.mark.parametrize("name", KINDS)
 def test_vocabularies_are_kept(name, tmp_path):
     parts, inputs = KINDS[name]()
