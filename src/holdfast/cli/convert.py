@@ -113,4 +113,6 @@ def _row(row: dict[str, Any]) -> list[str]:
         told = row["proof"] if row["how"] == _USUAL else f"{row['proof']}, {row['how']}"
         return [row["file"], row["ref"], told]
     said = row["message"].splitlines()[0].replace(f"{row['file']}: ", "")
-    return [row["file"], "-", said.removeprefix(f"{row['file']} ")]
+    said = said.removeprefix(f"{row['file']} ")
+    kind = re.match(r"\((.+?)\): ", said)  # as ``rescue.taken.naming`` puts it before what it says
+    return [row["file"], "-", said if kind is None else f"{kind[1]}: {said[kind.end() :]}"]
