@@ -105,7 +105,7 @@ def same(one, two):
     return one.dtype == two.dtype and one.tobytes() == two.tobytes()
 
 
-@pytest.mark.parametrize("confine", [True, False])
+@pytest.mark.parametrize("confine", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", MODELS)
 def test_it_answers_bit_for_bit_as_here(store, work, kind, confine):
     make, inputs = MODELS[kind]

@@ -149,6 +149,7 @@ def check(names, folder):
         assert worst == WORST.get(name, worst), (name, words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0, 1])
 def test_every_bomb_is_told_within_the_limits(part, tmp_path):
     check(sorted(BOMBS.keys() - HEAVY)[part::2], tmp_path)

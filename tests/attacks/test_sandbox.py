@@ -160,6 +160,7 @@ def test_memory_is_limited(held, part, tmp_path):
     assert "allocate memory" in f"{outcome.result}" or "MemoryError" in f"{outcome.result}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["while True: pass", "import time; time.sleep(600)"])
 def test_a_hang_is_ended(held, code, tmp_path):
     before = time.monotonic()
@@ -192,6 +193,7 @@ for _ in range(20):
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUBBORN)
 def test_noise_silence_deafness_and_threads_end_at_the_limit(held, name, tmp_path):
     outcome, made = run(tmp_path, STUBBORN[name], wall=3.0)
@@ -199,6 +201,7 @@ def test_noise_silence_deafness_and_threads_end_at_the_limit(held, name, tmp_pat
     assert len(outcome.output) <= 8_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "import os\nos.close(1); os.close(2)\n"])
 def test_filling_the_disk_is_ended_also_in_silence(held, before, tmp_path):
     code = (
@@ -315,6 +318,7 @@ def test_a_model_comes_out_proven_there_and_here(held, tmp_path):
     assert np.array_equal(again.predict_proba(points), model.predict_proba(points))
 
 
+@pytest.mark.slow
 def test_a_model_of_another_scikit_learn_is_not_loaded_in_the_box_either(held, tmp_path):
     import sklearn
     from sklearn.linear_model import LogisticRegression
@@ -326,6 +330,7 @@ def test_a_model_of_another_scikit_learn_is_not_loaded_in_the_box_either(held, t
         holdfast.convert(path, "m", sandbox=True, store=tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_an_answer_that_differs_outside_is_refused(held, tmp_path):
     """Inside, the object is of a class that lies there and is honest here."""
     from sklearn.linear_model import LogisticRegression
