@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from holdfast.environment import messages, sandbox, seccomp
-from holdfast.environment.exchange import Exchange
+from holdfast.environment.exchange import Exchange, hear_out
 from holdfast.errors import Corrupt, EnvironmentMismatch
 
 __all__ = ["Child", "Start"]
@@ -147,6 +147,7 @@ class Child:
         if isinstance(error, EOFError | OSError) and not isinstance(error, TimeoutError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self._process.wait(1)
+        hear_out(self._process, self._tail)
         self.close()
         if isinstance(error, Corrupt):
             why = f"answered nonsense: {error.message}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import subprocess
@@ -12,10 +13,11 @@ from typing import Any, Final
 from holdfast.environment import messages
 from holdfast.errors import Corrupt
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "hear_out"]
 
 _TAIL: Final = 4_000
 _PART: Final = 1 << 20
+_LAST_PARTS: Final = 64
 
 
 class Exchange:
@@ -98,6 +100,18 @@ class Exchange:
         self._tail += heard
         del self._tail[:-_TAIL]
         return bool(heard)
+
+
+def hear_out(process: subprocess.Popen[bytes], tail: bytearray) -> None:
+    """Take what a process printed before it ended and nobody has read yet."""
+    assert process.stderr is not None  # noqa: S101 - it is a pipe
+    with contextlib.suppress(OSError, ValueError):
+        for _ in range(_LAST_PARTS):
+            heard = os.read(process.stderr.fileno(), _PART)
+            if not heard:
+                return
+            tail += heard
+            del tail[:-_TAIL]
 
 
 def _reader() -> Generator[memoryview, None, tuple[dict[str, Any], list[memoryview]]]:
