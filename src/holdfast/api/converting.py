@@ -29,10 +29,11 @@ def convert(
 ) -> Version:
     """Keep what a foreign file holds as a new version; nothing in the file is run.
 
-    The file is scanned first. Taken over as data are scikit-learn pickles, joblib and skops files
-    of the installed minor release, pickles of plain values and arrays, PyTorch checkpoints old and
-    new, HDF5 and Keras files (their weights), safetensors, GGUF, NumPy and ONNX files, native
-    XGBoost and LightGBM files, and ``torch.export`` programs.
+    The file is scanned first. Taken over as data are scikit-learn pickles and joblib files of 1.2
+    up to the installed release (states migrate, see ``docs/migrations.md``), skops files, pickles
+    of plain values and arrays, PyTorch and Lightning checkpoints, HDF5 and Keras files,
+    safetensors, GGUF, NumPy and ONNX files, native XGBoost, LightGBM and CatBoost files,
+    ``torch.export`` programs, and folders of SavedModels and of Hugging Face models.
 
     Args:
         path: The file, or a folder that is one model.

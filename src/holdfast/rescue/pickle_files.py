@@ -29,7 +29,7 @@ def read_pickle(path: Path, registry: Registry) -> Taken:
         UnsafeContent: Something in it is not known to be data.
         Unsupported: An object in it cannot be read this way; the message has its path.
         Corrupt: It is damaged, contradicts itself, or is a bomb.
-        EnvironmentMismatch: Another minor release of scikit-learn wrote it.
+        EnvironmentMismatch: A scikit-learn older than 1.2 or newer than the installed one wrote it.
     """
     whole = inflated_file(path)
     reading = read(whole.data)

@@ -14,11 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from holdfast import codec
-from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, Unsupported, UsageError
-from holdfast.frameworks.base import LoadOptions, Opened, Payload
 from holdfast.frameworks.catboost import boosters
+from holdfast.frameworks.python import difference, pack, unpack
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -112,37 +111,6 @@ def owns(model: object) -> bool:
         base.__module__ == "catboost.core" and base.__name__ == "CatBoost"
         for base in type(model).__mro__
     )
-
-
-def pack(model: Any, registry: Registry) -> Payload:
-    """Encode a model without changing it.
-
-    Raises:
-        Unsupported: Something in it cannot be kept; the message names the attribute's path.
-    """
-    encoded = codec.encode(model, registry)
-    return Payload(structure=encoded.structure, tensors=encoded.tensors, files=encoded.files)
-
-
-def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
-    """Build the model.
-
-    Raises:
-        MissingExtra: catboost is not installed.
-        Corrupt: The native file is damaged, or points outside itself.
-        UsageError: ``into=`` or ``rename=`` was given.
-    """
-    if options.into is not None or options.rename is not None:
-        raise UsageError(
-            "into= and rename= are for PyTorch modules; a booster is built whole.",
-            hint='model = holdfast.load("REF")',
-        )
-    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
-
-
-def difference(model: Any, built: Any, registry: Registry) -> str | None:
-    """Compare every attribute and the whole native model; see ``codec.first_difference``."""
-    return codec.first_difference(model, built, registry, label=type(model).__name__.lower())
 
 
 def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the adapter's contract

@@ -15,10 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from holdfast import codec
-from holdfast.codec.registry import Registry, TypeSpec
+from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
-from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.python import difference, pack, unpack
 from holdfast.frameworks.xgboost import boosters
 from holdfast.plugins import import_extra
 
@@ -141,37 +140,6 @@ def owns(model: object) -> bool:
         base.__module__.partition(".")[0] == "xgboost" and base.__name__ in ("Booster", "XGBModel")
         for base in type(model).__mro__
     )
-
-
-def pack(model: Any, registry: Registry) -> Payload:
-    """Encode a model without changing it.
-
-    Raises:
-        Unsupported: Something in it cannot be kept; the message names the attribute's path.
-    """
-    encoded = codec.encode(model, registry)
-    return Payload(structure=encoded.structure, tensors=encoded.tensors, files=encoded.files)
-
-
-def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:
-    """Build the model.
-
-    Raises:
-        MissingExtra: xgboost is not installed.
-        Corrupt: The native file is damaged, or points outside itself.
-        UsageError: ``into=`` or ``rename=`` was given.
-    """
-    if options.into is not None or options.rename is not None:
-        raise UsageError(
-            "into= and rename= are for PyTorch modules; a booster is built whole.",
-            hint='model = holdfast.load("REF")',
-        )
-    return codec.decode(opened.structure, opened.tensors, registry, opened.audit, opened.files)
-
-
-def difference(model: Any, built: Any, registry: Registry) -> str | None:
-    """Compare every attribute, and the native bytes; see ``codec.first_difference``."""
-    return codec.first_difference(model, built, registry, label=type(model).__name__.lower())
 
 
 def requires(model: Any) -> tuple[str, ...]:
