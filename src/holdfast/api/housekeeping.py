@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from holdfast.api.attachments import verify_attached
 from holdfast.api.history import get
 from holdfast.api.store import Store, the_store
 from holdfast.api.version import Version
@@ -92,10 +93,12 @@ def verify(ref: str, *, replay: bool = True, store: StoreLike = None) -> Verifie
     version = get(ref, store=store)
     version.store.catalogue.check_chain(version.name)
     checked = read.verify_version(version.store.blobs, version.manifest_id)
+    beside, more = verify_attached(version)
+    blobs, size = checked.blobs + beside, checked.size + more
     if not replay:
-        return Verified(version.ref, checked.blobs, checked.size, "unproved", "replay skipped")
+        return Verified(version.ref, blobs, size, "unproved", "replay skipped")
     proof, detail = _replayed(version)
-    return Verified(version.ref, checked.blobs, checked.size, proof, detail)
+    return Verified(version.ref, blobs, size, proof, detail)
 
 
 def _replayed(version: Version) -> tuple[str, str]:
@@ -128,6 +131,7 @@ def _needed(store: Store) -> set[Digest]:
     needed: set[Digest] = set()
     manifests: set[str] = set()
     for info in _live(store):
+        needed.update(state.blob for state in info.attachments.values())
         if info.manifest not in manifests:
             manifests.add(info.manifest)
             needed.update(read.blobs_of(store.blobs, Digest(info.manifest)))
@@ -211,6 +215,7 @@ def stats(*, store: StoreLike = None) -> Stats:
     logical, versions, needed = 0, 0, set()
     for info in _live(opened):
         blobs = set(read.blobs_of(opened.blobs, Digest(info.manifest)))
+        blobs.update(state.blob for state in info.attachments.values())
         needed |= blobs
         logical += sum(sizes.get(blob, 0) for blob in blobs)
         versions += 1

@@ -60,6 +60,10 @@ def inspect(
         "source": record.source,
         "parents": list(record.parents),
         "golden": _golden_facts(record.golden),
+        "attachments": {
+            role: {"blob": state.blob, "size": state.size, "by": state.by, "at": state.at}
+            for role, state in version.info.attachments.items()
+        },
     }
 
 

@@ -11,7 +11,14 @@ import platformdirs
 
 from holdfast.errors import UsageError
 
-__all__ = ["PROJECT_FILE", "Setting", "cache_folder", "settings", "store_setting"]
+__all__ = [
+    "PROJECT_FILE",
+    "Setting",
+    "cache_folder",
+    "settings",
+    "store_setting",
+    "wheelhouse_setting",
+]
 
 PROJECT_FILE: Final = "holdfast.toml"
 
@@ -20,7 +27,7 @@ class Setting(NamedTuple):
     """A setting in force.
 
     Attributes:
-        name: ``store`` or ``cache``.
+        name: ``store``, ``cache`` or ``wheelhouse``.
         value: A path or URL.
         origin: Where it was set, in words.
     """
@@ -90,6 +97,18 @@ def cache_setting() -> Setting:
     return Setting("cache", str(default), "default: the user's cache folder")
 
 
+def wheelhouse_setting() -> Setting | None:
+    """Return the folder of wheels that takes the place of the package index: HOLDFAST_WHEELHOUSE.
+
+    No file sets it, since what is in it is run.
+    """
+    variable = os.environ.get("HOLDFAST_WHEELHOUSE")
+    if not variable:
+        return None
+    return Setting("wheelhouse", variable, "environment variable HOLDFAST_WHEELHOUSE")
+
+
 def settings() -> list[Setting]:
     """Return every setting with its origin."""
-    return [store_setting(), cache_setting()]
+    wheelhouse = wheelhouse_setting()
+    return [store_setting(), cache_setting(), *([] if wheelhouse is None else [wheelhouse])]

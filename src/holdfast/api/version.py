@@ -142,6 +142,16 @@ class Version:
 
         return LazyTensors(self)
 
+    def attached(self, role: str, *, most: int = 1 << 30) -> bytes | None:
+        """Return the newest attachment of a role, such as ``pylock``; None where there is none.
+
+        Raises:
+            Corrupt: It is missing, damaged, or longer than ``most``.
+        """
+        from holdfast.api.attachments import attached
+
+        return attached(self, role, most=most)
+
     def load(self, **options: Any) -> Any:
         """Build and prove the model; the options of ``holdfast.load``."""
         return self.load_proven(**options).model
@@ -180,6 +190,7 @@ class Version:
             "with": ", ".join(f"{k} {v}" for k, v in libraries.items()),
             "content": self.content_id,
             "aliases": ", ".join(self.aliases),
+            "attached": ", ".join(self.info.attachments),
             "metrics": ", ".join(f"{k} {v:g}" for k, v in record.metrics.items()),
             "labels": ", ".join(content.signature.get("labels", ())),
             "threshold": threshold_words(content.signature),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from holdfast import frameworks
 from holdfast.api.load import LEVELS, Loaded
 from holdfast.api.progress import waiting
-from holdfast.api.settings import cache_folder
+from holdfast.api.settings import cache_folder, wheelhouse_setting
 from holdfast.api.worker_inside import ATTRIBUTES
 from holdfast.archive import golden as goldens
 from holdfast.codec.messages import from_message, to_message
-from holdfast.environment import capture, recreate
+from holdfast.environment import capture, lock, recreate
 from holdfast.environment.child import Child, Start
 from holdfast.errors import (
     BehaviourMismatch,
@@ -31,7 +32,7 @@ from holdfast.record import Record
 if TYPE_CHECKING:
     from holdfast.api.version import Version
 
-__all__ = ["WorkerModel", "load_recorded", "plan_for", "would_help"]
+__all__ = ["WorkerModel", "load_recorded", "locked_plan", "plan_for", "would_help"]
 
 _log = logging.getLogger("holdfast")
 
@@ -195,6 +196,18 @@ def plan_for(version: Version) -> recreate.Plan:
     return recreate.plan(version.record.environment, version.record.created, _also(version))
 
 
+def locked_plan(version: Version) -> recreate.Plan:
+    """Say the same, narrowed by the version's lock where it has one.
+
+    Raises:
+        EnvironmentMismatch: There can be none, or the lock is none of this version.
+        Corrupt: The lock is damaged.
+    """
+    wanted = plan_for(version)
+    data = version.attached("pylock", most=lock.MOST)
+    return wanted if data is None else lock.locked(wanted, data)
+
+
 def _also(version: Version) -> list[str]:
     """Return what the model or its inputs need and the record does not name."""
     types = {*version.content.structure.types, *_golden_types(version.record)}
@@ -253,8 +266,11 @@ def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay
             "it in another.",
             hint=f'holdfast.load("{version.ref}", environment="here", into=model)',
         )
-    wanted = plan_for(version)
-    ready = recreate.ready(wanted, cache_folder(), announce=_announced)
+    place = wheelhouse_setting()
+    wheelhouse = None if place is None else Path(place.value)
+    ready = recreate.ready(
+        locked_plan(version), cache_folder(), announce=_announced, wheelhouse=wheelhouse
+    )
     store = version.store.path.resolve()
     start = Start(python=ready.python, beside=ready.beside, module=_MODULE, sees=(store,))
     model, said = started(

@@ -19,8 +19,10 @@ from holdfast.catalogue.names import check_alias, check_name
 from holdfast.errors import Conflict, Corrupt, NotFound, UsageError
 from holdfast.record import Digest, LogEntry
 
-__all__ = ["Catalogue", "ModelInfo"]
+__all__ = ["ROLES", "Catalogue", "ModelInfo"]
 
+# What may be put beside a version: ``pylock`` is its environment, in the form of PEP 751.
+ROLES: Final = ("pylock",)
 _PREFIX: Final = re.compile(r"sha256:[0-9a-f]{4,64}")
 
 
@@ -299,6 +301,21 @@ class Catalogue:
         """End the hold on a version; raises ``NotFound``."""
         marks = {"pinned": False, "until": None, "reason": reason}
         self._mark(name, "pin", number, by, marks)
+
+    def attach(
+        self, name: str, number: int, role: str, *, blob: Digest, size: int, by: str
+    ) -> None:
+        """Put a blob, which is in the store, beside a version.
+
+        The newest of a role counts.
+
+        Raises:
+            NotFound: No such version.
+            UsageError: ``role`` is none that this release knows.
+        """
+        if role not in ROLES:
+            raise UsageError(f"{role!r:.60} is no role of an attachment: {', '.join(ROLES)}.")
+        self._mark(name, "attach", number, by, {"role": role, "blob": blob, "size": size})
 
     def check_forget(self, name: str, numbers: Sequence[int]) -> None:
         """Raise ``UsageError`` when one of the versions has an alias or a hold."""

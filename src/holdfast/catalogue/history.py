@@ -8,6 +8,7 @@ forged or forked log is refused.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ from holdfast.record import Digest, LogEntry, digest_of, parse_digest
 
 __all__ = [
     "AliasState",
+    "Attachment",
     "History",
     "Pin",
     "VersionInfo",
@@ -27,6 +29,10 @@ __all__ = [
     "parse_moment",
     "whole",
 ]
+
+
+# Roles of later releases are kept and shown, so the fold knows their spelling and no list.
+_ROLE: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 class Pin(NamedTuple):
@@ -41,6 +47,22 @@ class Pin(NamedTuple):
 
     until: str | None
     reason: str | None
+    by: str
+    at: str
+
+
+class Attachment(NamedTuple):
+    """A blob that was put beside a version after it was saved.
+
+    Attributes:
+        blob: Its digest.
+        size: Its bytes.
+        by: Who.
+        at: When.
+    """
+
+    blob: Digest
+    size: int
     by: str
     at: str
 
@@ -81,6 +103,7 @@ class VersionInfo:
         pinned: The hold on it, or None.
         forgotten: True when it was taken out of sight.
         aliases: Aliases that name it, sorted.
+        attachments: The newest of each role, sorted by role.
     """
 
     name: str
@@ -94,6 +117,7 @@ class VersionInfo:
     pinned: Pin | None = None
     forgotten: bool = False
     aliases: tuple[str, ...] = ()
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -307,6 +331,17 @@ def _pin(history: History, entry: LogEntry, body: Mapping[str, Any]) -> None:
     history.versions[info.number] = replace(info, pinned=pin)
 
 
+def _attach(history: History, entry: LogEntry, body: Mapping[str, Any]) -> None:
+    info, role, size = history.version(body["version"]), body["role"], body["size"]
+    if not isinstance(role, str) or not _ROLE.fullmatch(role):
+        raise Corrupt(f"{role!r:.60} is not a role")
+    if type(size) is not int or size < 0:
+        raise Corrupt(f"{size!r:.20} is not a size")
+    found = Attachment(parse_digest(body["blob"]), size, entry.by, entry.at)
+    attachments = dict(sorted({**info.attachments, role: found}.items()))
+    history.versions[info.number] = replace(info, attachments=attachments)
+
+
 def _forget(history: History, entry: LogEntry, body: Mapping[str, Any]) -> None:
     for number in body["versions"]:
         info = history.version(number)
@@ -329,4 +364,5 @@ _FOLDS: Final[dict[str, Callable[[History, LogEntry, Mapping[str, Any]], None]]]
     "tag": _tag,
     "pin": _pin,
     "forget": _forget,
+    "attach": _attach,
 }

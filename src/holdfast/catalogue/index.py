@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from holdfast.catalogue.base import Log
-from holdfast.catalogue.history import AliasState, History, Pin, VersionInfo, whole
+from holdfast.catalogue.history import (
+    AliasState,
+    Attachment,
+    History,
+    Pin,
+    VersionInfo,
+    whole,
+)
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.record import Digest, LogEntry
 
@@ -24,7 +31,7 @@ __all__ = ["Index", "NameRow"]
 
 T = TypeVar("T")
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 DROP TABLE IF EXISTS names; DROP TABLE IF EXISTS versions; DROP TABLE IF EXISTS aliases;
 CREATE TABLE names (
@@ -32,14 +39,14 @@ CREATE TABLE names (
 ) WITHOUT ROWID;
 CREATE TABLE versions (
   name TEXT, number INTEGER, record TEXT, content TEXT, manifest TEXT, at TEXT, by TEXT,
-  tags TEXT, pin TEXT, forgotten INTEGER, PRIMARY KEY (name, number)) WITHOUT ROWID;
+  tags TEXT, pin TEXT, forgotten INTEGER, attached TEXT, PRIMARY KEY (name, number)) WITHOUT ROWID;
 CREATE INDEX by_content ON versions (name, content);
 CREATE INDEX by_record ON versions (name, record);
 CREATE TABLE aliases (
   name TEXT, alias TEXT, version INTEGER, since TEXT, by TEXT, reason TEXT, replaced INTEGER,
   PRIMARY KEY (name, alias)) WITHOUT ROWID;
 """
-_COLUMNS: Final = "name, number, record, content, manifest, at, by, tags, pin, forgotten"
+_COLUMNS: Final = "name, number, record, content, manifest, at, by, tags, pin, forgotten, attached"
 
 
 class NameRow(NamedTuple):
@@ -178,7 +185,7 @@ class Index:
             (name, history.seq, history.last, stamp, history.last_at, history.count),
         )
         base.executemany(
-            "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             map(_version_row, history.versions.values()),
         )
         base.execute("DELETE FROM aliases WHERE name=?", (name,))
@@ -227,7 +234,13 @@ class Index:
                 pinned=Pin(*json.loads(row[8])) if row[8] else None,
                 forgotten=bool(row[9]),
                 aliases=tuple(named.get(row[1], ())),
+                attachments=_attachments(row[10]),
             )
+
+
+def _attachments(text: str | None) -> dict[str, Attachment]:
+    listed = json.loads(text) if text else {}
+    return {role: Attachment(*state) for role, state in listed.items()}
 
 
 @contextlib.contextmanager
@@ -279,7 +292,8 @@ def _version_row(info: VersionInfo) -> tuple[Any, ...]:
     tags = json.dumps(dict(info.tags)) if info.tags else None
     pin = json.dumps(list(info.pinned)) if info.pinned is not None else None
     head = (info.name, info.number, info.record, info.content, info.manifest, info.at, info.by)
-    return (*head, tags, pin, info.forgotten)
+    attached = json.dumps(dict(info.attachments)) if info.attachments else None
+    return (*head, tags, pin, info.forgotten, attached)
 
 
 def _stamp(stamp: tuple[int, ...] | None) -> str:

@@ -1,8 +1,9 @@
-"""The environments that workers run in: ``env ls`` and ``env prune``."""
+"""The environments that workers run in: ``env ls``, ``lock``, ``bundle`` and ``prune``."""
 
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +45,43 @@ def ls(out: Out) -> None:
         out.talk(
             "No environment was built yet.\nTry: hold predict REF rows.csv --environment recorded"
         )
+
+
+@env.command("lock")
+@click.argument("ref")
+@out_options
+def lock(ref: str, out: Out) -> None:
+    """Note beside REF the digests of every wheel that its recorded environment needs.
+
+    The package index is asked for what it had when the version was saved. From then on, nothing
+    else is installed for it.
+    """
+    from holdfast.api.environments import lock as make
+
+    version = make(ref, store=out.store)
+    state = version.info.attachments["pylock"]
+    document = {"ref": version.ref, "blob": state.blob, "size": state.size, "at": state.at}
+    out.data(document, [f"Locked {version.ref}: pylock.toml is {state.blob}."], [state.blob])
+
+
+@env.command("bundle")
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A folder.")
+@out_options
+def bundle(refs: tuple[str, ...], folder: Path, out: Out) -> None:
+    """Collect the wheels of the environments of REFS, for a machine without a network.
+
+    They are for this kind of machine, and checked against the lock, which is made where there is
+    none.
+    """
+    from holdfast.api.environments import bundle as make
+
+    done = make(refs, folder, store=out.store)
+    lines = [f"{len(done.wheels)} wheels, {human_bytes(done.size)}, are in {folder}."]
+    document = {"folder": str(folder), "wheels": list(done.wheels), "size": done.size}
+    out.data(document, lines, list(done.wheels))
+    words = f"hold predict {refs[0]} rows.csv --environment recorded"
+    out.talk(f"Try: HOLDFAST_WHEELHOUSE={folder} {words}")
 
 
 @env.command("prune")

@@ -180,6 +180,8 @@ def _act(name: str, kind: str, body: dict[str, Any]) -> str:
     if kind == "pin":
         until = f" until {body['until']}" if body.get("until") else ""
         return f"{'pinned' if body['pinned'] else 'released'} v{body['version']}{until}{why}"
+    if kind == "attach":
+        return f"attached {body['role']} to v{body['version']}"
     return f"forgot {', '.join(f'v{n}' for n in body['versions'])}{why}"
 
 

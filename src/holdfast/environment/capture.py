@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import metadata
@@ -24,6 +25,7 @@ __all__ = [
     "capture",
     "changed",
     "environment_key",
+    "index_of",
     "installed_version",
     "now",
     "same_packages",
@@ -37,6 +39,10 @@ _DISTRIBUTIONS: Final[dict[str, tuple[str, ...]]] = {
     "PIL": ("pillow",),
 }
 _ALWAYS: Final = ("numpy", "holdfast-ml")
+# What PyTorch's own indexes serve, each index named by the local part of its versions.
+_TORCH: Final = frozenset({"torch", "torchaudio", "torchvision"})
+_LABEL: Final = re.compile(r"cpu|cu[0-9]{2,3}|rocm[0-9](?:\.[0-9]){1,2}|xpu")
+_TORCH_INDEX: Final = "https://download.pytorch.org/whl/"
 _GIT_SECONDS: Final = 5.0
 
 
@@ -104,6 +110,15 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def index_of(name: str, version: str) -> str | None:
+    """Return the public index of a distribution whose version has a local part, None if unknown.
+
+    The table is ours: a file never says where packages come from.
+    """
+    label = version.partition("+")[2]
+    return _TORCH_INDEX + label if name in _TORCH and _LABEL.fullmatch(label) else None
 
 
 def environment_key(environment: Mapping[str, Any]) -> str:

@@ -2,76 +2,61 @@
 
 A record names distributions; only those of a table in this repository are ever installed, in
 versions that are versions and nothing else, as wheels (whose installation runs no code). The index
-is asked for what it had when the version was saved, so that what was not recorded is of that time.
+is asked for what it had when the version was saved, so that what was not recorded is of that time;
+where the version has a lock, for the very wheels of the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from typing import Final, NamedTuple
 
 from holdfast.durable import mapped_os_errors
-from holdfast.environment.capture import installed_version
+from holdfast.environment.capture import index_of, installed_version
+from holdfast.environment.plan import OURS, Plan, plan
 from holdfast.errors import EnvironmentMismatch
-from holdfast.plugins import REQUIREMENTS
 
-__all__ = ["ABOUT", "BUILDING", "FOLDER", "LOCK", "OURS", "Plan", "Ready", "plan", "ready", "uv"]
+__all__ = [
+    "ABOUT",
+    "BUILDING",
+    "FOLDER",
+    "LOCK",
+    "OURS",
+    "Plan",
+    "Ready",
+    "beside",
+    "plan",
+    "ready",
+    "run",
+    "torch_index",
+    "uv",
+]
 
-OURS: Final = "holdfast-ml"
 # What Holdfast itself imports on its way to a model, beside numpy; it lies outside the environment.
 _BESIDE: Final = ("msgspec", "packaging", "platformdirs")
-_LISTED: Final = frozenset(
-    {canonicalize_name(text.partition(">")[0]) for text in REQUIREMENTS.values()}
-    | {"numpy", "thinc", "tensorflow-cpu", "xgboost-cpu"}
-)
-_OLDEST: Final = (3, 11)
-_MONTH: Final = re.compile(r"(2\d{3})-(0[1-9]|1[0-2])-\d{2}T")
 _MINUTES: Final = 60
 # Names in the cache: the folder of all; beside each environment's; and in it, what it is.
 FOLDER, BUILDING, LOCK, ABOUT = "environments", ".building", ".lock", "holdfast.json"
 _UNREACHABLE: Final = (
     "failed to fetch", "error sending request", "network connectivity", "dns error", "offline",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """An environment to be made.
-
-    Attributes:
-        requirements: Distributions with their exact versions, and those of which none is recorded.
-        python: ``3.11``.
-        as_of: End of the month in which the version was saved: nothing that the index got later
-            is installed, and what was saved in the same month shares an environment.
-    """
-
-    requirements: tuple[str, ...]
-    python: str
-    as_of: str | None
-
-    @property
-    def key(self) -> str:
-        """Digest of what determines the environment; versions with the same key share one."""
-        facts = [self.requirements, self.python, self.as_of, sys.platform, platform.machine()]
-        facts.append(" ".join(platform.libc_ver()))
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
+_OTHER_BYTES: Final = ("hash mismatch", "no trusted hash", "none of the hashes")
+# With one of these the user has said where packages come from, and nothing is added.
+_INDEXES: Final = (
+    "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL",
+    "UV_NO_INDEX", "UV_OFFLINE", "UV_TORCH_BACKEND",
+)  # fmt: skip
 
 
 class Ready(NamedTuple):
@@ -90,65 +75,6 @@ class Ready(NamedTuple):
     release: Callable[[], None]
 
 
-def plan(environment: Mapping[str, Any], created: str, also: Iterable[str] = ()) -> Plan:
-    """Say what an environment like the recorded one consists of; looks at nothing outside.
-
-    Args:
-        environment: Of the record: untrusted.
-        created: Of the record: when it was saved.
-        also: Distributions that the version needs and of which no version is recorded.
-
-    Raises:
-        EnvironmentMismatch: It names what is never installed, or no library, or no usable Python.
-    """
-    packages = environment.get("packages")
-    named = packages if isinstance(packages, dict) else {}
-    pinned: dict[str, Version] = {
-        str(canonicalize_name(str(name))): _exact(str(name), wanted)
-        for name, wanted in named.items()
-        if name != OURS
-    }
-    if not pinned:
-        raise EnvironmentMismatch("The record names no libraries, so none can be installed.")
-    free = [name for name in sorted({*also}) if canonicalize_name(name) not in pinned]
-    unlisted = sorted({*pinned, *map(canonicalize_name, free)} - _LISTED)
-    if unlisted:
-        raise EnvironmentMismatch(
-            f"Its environment has {unlisted[0]:.80}, which is not among the libraries that "
-            "Holdfast installs: a file must not choose what code comes onto this machine.",
-            hint=f'python -m pip install "{unlisted[0]:.80}"  # if you trust it',
-        )
-    wanted = tuple([f"{name}=={version}" for name, version in sorted(pinned.items())] + free)
-    return Plan(wanted, _python(environment.get("python")), _month_end(created))
-
-
-def _month_end(created: str) -> str | None:
-    found = _MONTH.match(created)
-    if found is None:
-        return None
-    year, month = int(found[1]), int(found[2])
-    return f"{year + month // 12}-{month % 12 + 1:02}-01T00:00:00Z"
-
-
-def _exact(name: str, wanted: object) -> Version:
-    try:
-        return Version(wanted if isinstance(wanted, str) and len(wanted) < 100 else "")
-    except InvalidVersion as error:
-        raise EnvironmentMismatch(
-            f"The record says that {name:.80} had the version {wanted!r:.60}, which is none."
-        ) from error
-
-
-def _python(text: object) -> str:
-    found = re.match(r"(\d{1,2})\.(\d{1,3})(\.|$)", text) if isinstance(text, str) else None
-    if found is None or (int(found[1]), int(found[2])) < _OLDEST:
-        raise EnvironmentMismatch(
-            f"The record says that it was saved under Python {text!r:.40}; a worker needs "
-            f"{_OLDEST[0]}.{_OLDEST[1]} or newer."
-        )
-    return f"{found[1]}.{found[2]}"
-
-
 def uv() -> list[str] | None:
     """Return the command that runs uv, None where it is not installed."""
     if find_spec("uv") is not None:
@@ -160,28 +86,40 @@ def uv() -> list[str] | None:
 Announce = Callable[[str], AbstractContextManager[None]]
 
 
-def ready(wanted: Plan, cache: Path, *, announce: Announce) -> Ready:
+def beside() -> tuple[str, ...]:
+    """Return what Holdfast itself needs, in the versions that it has here."""
+    versions = {name: installed_version(name) for name in _BESIDE}
+    return tuple(name if found is None else f"{name}=={found}" for name, found in versions.items())
+
+
+def ready(
+    wanted: Plan, cache: Path, *, announce: Announce, wheelhouse: Path | None = None
+) -> Ready:
     """Find or build an environment, once for all processes.
 
     Args:
         wanted: What it consists of.
         cache: Folder of disposable files.
         announce: Given words, a context in which a person is told that something takes a while.
+        wheelhouse: Folder of wheels that takes the place of the package index; nothing is
+            downloaded then.
 
     Raises:
         EnvironmentMismatch: It cannot be built: no uv, no such Python, no network, no such wheel.
         NoSpace: The disk is full; nothing half-built is left.
     """
-    versions = {name: installed_version(name) for name in _BESIDE}
-    ours = tuple(name if found is None else f"{name}=={found}" for name, found in versions.items())
-    beside = Plan(ours, wanted.python, None)
+    # A wheelhouse was made elsewhere, so it need not have the very releases that are here.
+    ours = Plan(beside() if wheelhouse is None else _BESIDE, wanted.python, None)
+    source = [] if wheelhouse is None else _only(wheelhouse)
     with mapped_os_errors(cache, "building an environment"), contextlib.ExitStack() as locks:
         folder = cache / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        place, built = _built(folder, wanted, locks, announce, _install)
+        place, built = _built(
+            folder, wanted, locks, announce, lambda it, to: _install(it, to, source)
+        )
         python = place / "bin" / "python"
         rest, too = _built(
-            folder, beside, locks, announce, lambda it, to: _install_beside(it, to, python)
+            folder, ours, locks, announce, lambda it, to: _install_beside(it, to, python, source)
         )
         return Ready(python, rest, built or too, locks.pop_all().close)
 
@@ -229,23 +167,74 @@ def _is_whole(place: Path) -> bool:
     return has_python and (place / ABOUT).exists()
 
 
-def _install(wanted: Plan, to: Path) -> None:
+def _only(wheelhouse: Path) -> list[str]:
+    if not wheelhouse.is_dir():
+        raise EnvironmentMismatch(
+            f"There is no wheelhouse {wheelhouse}.", hint=f"hold env bundle REF --to {wheelhouse}"
+        )
+    return ["--no-index", "--offline", "--find-links", str(wheelhouse.resolve())]
+
+
+def _install(wanted: Plan, to: Path, source: Sequence[str]) -> None:
     here = "{}.{}".format(*sys.version_info)
     python = sys.executable if wanted.python == here else wanted.python
-    _run(["venv", "--quiet", "--no-project", "--python", python, str(to)], wanted, to.parent)
-    until = [] if wanted.as_of is None else ["--exclude-newer", wanted.as_of]
+    hint = _by_hand(wanted)
+    words = ["venv", "--quiet", "--no-project", "--python", python, str(to)]
+    run(words, to.parent, python=wanted.python, hint=hint)
+    words = [*_pip_install(to / "bin" / "python"), *_narrowed(wanted, to), *source]
+    words += [] if source else torch_index(wanted.requirements)
+    # What is in a wheelhouse has no date.
+    words += [] if source or wanted.as_of is None else ["--exclude-newer", wanted.as_of]
+    run([*words, *wanted.requirements], to.parent, python=wanted.python, hint=hint)
+
+
+def _pip_install(python: Path) -> list[str]:
     words = ["pip", "install", "--quiet", "--compile-bytecode", "--link-mode", "hardlink"]
-    words += ["--only-binary", ":all:", "--python", str(to / "bin" / "python"), *until]
-    _run([*words, *wanted.requirements], wanted, to.parent)
+    return [*words, "--only-binary", ":all:", "--python", str(python)]
 
 
-def _install_beside(wanted: Plan, to: Path, python: Path) -> None:
-    words = ["pip", "install", "--quiet", "--compile-bytecode", "--link-mode", "hardlink"]
-    words += ["--only-binary", ":all:", "--no-deps", "--python", str(python), "--target", str(to)]
-    _run([*words, *wanted.requirements], wanted, to.parent)
+def _narrowed(wanted: Plan, to: Path) -> list[str]:
+    """Write a lock as constraints, which let uv install nothing else and ask for nothing more."""
+    if not wanted.pins:
+        return []
+    constraints = to / "constraints.txt"
+    constraints.write_text("".join(f"{pin}\n" for pin in wanted.pins), "utf-8")
+    return ["--require-hashes", "--constraints", str(constraints)]
 
 
-def _run(words: Sequence[str], wanted: Plan, folder: Path) -> None:
+def _install_beside(wanted: Plan, to: Path, python: Path, source: Sequence[str]) -> None:
+    words = [*_pip_install(python), "--no-deps", "--target", str(to), *source]
+    hint = _by_hand(wanted)
+    run([*words, *wanted.requirements], to.parent, python=wanted.python, hint=hint)
+
+
+def _by_hand(wanted: Plan) -> str:
+    until = "" if wanted.as_of is None else f" --exclude-newer {wanted.as_of}"
+    shown = " ".join(wanted.requirements)
+    return f"python -m uv pip install --dry-run --python {wanted.python}{until} {shown}"
+
+
+def torch_index(requirements: Iterable[str]) -> list[str]:
+    """Return the words that have uv take PyTorch's packages, and only these, from their index."""
+    if any(os.environ.get(name) for name in _INDEXES):
+        return []
+    pinned = (text.partition("==")[::2] for text in requirements)
+    labels = {version.partition("+")[2] for name, version in pinned if index_of(name, version)}
+    return ["--torch-backend", *labels] if len(labels) == 1 else []
+
+
+def run(words: Sequence[str], folder: Path, *, python: str, hint: str) -> str:
+    """Run uv and return what it wrote.
+
+    Args:
+        words: The command: names of our table, versions and texts that were judged.
+        folder: Working directory, with no project in it or above.
+        python: ``3.11``, for messages.
+        hint: How to try by hand what failed.
+
+    Raises:
+        EnvironmentMismatch: uv is not installed, or it failed.
+    """
     command = uv()
     if command is None:
         raise EnvironmentMismatch(
@@ -256,7 +245,7 @@ def _run(words: Sequence[str], wanted: Plan, folder: Path) -> None:
     variables = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
     variables.pop("VIRTUAL_ENV", None)
     try:
-        done = subprocess.run(  # noqa: S603 - names from our table, versions that were parsed
+        done = subprocess.run(  # noqa: S603 - see ``words``
             [*command, *words],
             cwd=folder,
             env=variables,
@@ -269,29 +258,38 @@ def _run(words: Sequence[str], wanted: Plan, folder: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise EnvironmentMismatch(
-            f"Building the environment took more than {_MINUTES} minutes.", hint=_by_hand(wanted)
+            f"Building the environment took more than {_MINUTES} minutes.", hint=hint
         ) from error
     if done.returncode:
-        raise _failure(words[0], done.stderr, wanted)
+        raise _failure(words, done.stderr, python, hint)
+    return done.stdout
 
 
-def _failure(step: str, said: str, wanted: Plan) -> EnvironmentMismatch:
-    words = " ".join(re.sub(r"[^ -~]+", " ", said).split())[-600:] or "it said nothing"
-    if step == "venv":
+def _failure(words: Sequence[str], said: str, python: str, hint: str) -> EnvironmentMismatch:
+    shown = " ".join(re.sub(r"[^ -~]+", " ", said).split())[-600:] or "it said nothing"
+    if words[0] == "venv":
         return EnvironmentMismatch(
-            f"It was saved under Python {wanted.python}, and uv finds none here: {words}",
-            hint=f"python -m uv python install {wanted.python}",
+            f"It was saved under Python {python}, and uv finds none here: {shown}",
+            hint=f"python -m uv python install {python}",
         )
-    if any(word in said.casefold() for word in _UNREACHABLE):
-        why = "The package index cannot be reached"
+    folded = said.casefold()
+    if any(word in folded for word in _OTHER_BYTES):
+        return EnvironmentMismatch(
+            f"Its lock is not of what the package index offers: {shown}",
+            hint="hold env lock REF  # makes a new one, if the index is to be trusted",
+        )
+    if "--no-index" in words:
+        return EnvironmentMismatch(
+            f"The wheelhouse does not have these libraries: {shown}",
+            hint="hold env bundle REF --to FOLDER  # where there is a network",
+        )
+    if any(word in folded for word in _UNREACHABLE):
+        why = (
+            "The package index cannot be reached (where there is no network, a folder of "
+            "'hold env bundle' named by HOLDFAST_WHEELHOUSE serves)"
+        )
     else:
         why = "The package index does not offer these libraries for this machine and Python"
-        if any("+" in text for text in wanted.requirements):
+        if any("+" in word for word in words):
             why += " (what has a + in its version has an index of its own: set UV_INDEX)"
-    return EnvironmentMismatch(f"{why}: {words}", hint=_by_hand(wanted))
-
-
-def _by_hand(wanted: Plan) -> str:
-    until = "" if wanted.as_of is None else f" --exclude-newer {wanted.as_of}"
-    shown = " ".join(wanted.requirements)
-    return f"python -m uv pip install --dry-run --python {wanted.python}{until} {shown}"
+    return EnvironmentMismatch(f"{why}: {shown}", hint=hint)
