@@ -12,6 +12,7 @@ from holdfast.api.store import Store
 from holdfast.archive import golden as goldens, read
 from holdfast.codec.registry import Registry
 from holdfast.environment import capture
+from holdfast.environment.facts import facts
 from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Opened
 from holdfast.record import Content, Digest, Record
@@ -220,7 +221,8 @@ def _unanswered(
 
 
 def _causes(record: Record, requires: tuple[str, ...]) -> str:
-    changed = capture.changed(record.environment, capture.capture(requires))
+    here = capture.capture(requires)
+    changed = capture.changed(record.environment, {**here, **facts(here["packages"])})
     causes = "; ".join(changed) if changed else "the libraries are the same: processor or threads"
     return f"Cause candidates: {causes}."
 

@@ -24,6 +24,7 @@ from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name
 from holdfast.durable import mapped_os_errors
 from holdfast.environment import capture
+from holdfast.environment.facts import facts
 from holdfast.errors import Corrupt, EnvironmentMismatch, NoSpace, NotFound, Unsupported, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Payload
 from holdfast.record import Content, Digest, FileEntry, Manifest, Record
@@ -232,11 +233,13 @@ class _Saving:
     ) -> Record:
         """Gather what is said of the version; its content is not known yet."""
         needs = frameworks.packages_of(adapter, model, payload.structure)
+        here = capture.capture(needs)
+        told = facts(here["packages"])
         return Record(
             content="",
             created=capture.now(),
             author=capture.author(),
-            environment={**capture.capture(needs), **payload.facts},
+            environment={**here, **told, **payload.facts},
             golden=None if captured is None else captured.golden.document(),
             metrics=self.said.metrics,
             params=self.said.params,

@@ -15,7 +15,7 @@ from holdfast.api.settings import cache_folder, wheelhouse_setting
 from holdfast.api.worker_inside import ATTRIBUTES
 from holdfast.archive import golden as goldens
 from holdfast.codec.messages import from_message, to_message
-from holdfast.environment import capture, lock, recreate
+from holdfast.environment import capture, lock, memory, recreate
 from holdfast.environment.child import Child, Start
 from holdfast.errors import (
     BehaviourMismatch,
@@ -168,6 +168,13 @@ def _asked(
     if code is None:
         return said, found
     message = str(said.get("message"))[:2000]
+    if code == "memory":
+        child.close()
+        raise EnvironmentMismatch(
+            f"The worker of {ref} needs more memory than it may use: {message}",
+            hint=f"hold show {ref}  # how large it is",
+            ref=ref,
+        )
     if code == "raised":
         blame = UsageError if "method" in header else EnvironmentMismatch  # the inputs, or its load
         raise blame(f"{ref} raised in its worker: {message}", hint=f"hold show {ref}", ref=ref)
@@ -272,7 +279,13 @@ def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay
         locked_plan(version), cache_folder(), announce=_announced, wheelhouse=wheelhouse
     )
     store = version.store.path.resolve()
-    start = Start(python=ready.python, beside=ready.beside, module=_MODULE, sees=(store,))
+    start = Start(
+        python=ready.python,
+        beside=ready.beside,
+        module=_MODULE,
+        sees=(store,),
+        memory=memory.bound(version.size),
+    )
     model, said = started(
         version, start, options, verify=verify, replay=replay, after=ready.release
     )

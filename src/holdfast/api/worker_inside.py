@@ -80,6 +80,10 @@ def _write(stream: IO[bytes], part: memoryview) -> None:
 def _told(error: Exception) -> dict[str, Any]:
     if isinstance(error, HoldfastError):
         return {"error": error.code, "message": error.message[:2000]}
+    if isinstance(error, MemoryError):
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        shown = "" if limit == resource.RLIM_INFINITY else f"{limit / 2**30:.1f} GiB; "
+        return {"error": "memory", "message": f"{shown}{error!s:.500}"}
     return {"error": "raised", "message": f"{type(error).__name__}: {error!s:.2000}"}
 
 

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
+from holdfast.environment.owners import owner_of
+
 __all__ = [
     "GitSource",
     "author",
@@ -43,6 +45,7 @@ _ALWAYS: Final = ("numpy", "holdfast-ml")
 _TORCH: Final = frozenset({"torch", "torchaudio", "torchvision"})
 _LABEL: Final = re.compile(r"cpu|cu[0-9]{2,3}|rocm[0-9](?:\.[0-9]){1,2}|xpu")
 _TORCH_INDEX: Final = "https://download.pytorch.org/whl/"
+_SHOWN: Final = 4
 _GIT_SECONDS: Final = 5.0
 
 
@@ -68,6 +71,8 @@ def capture(requires: Iterable[str]) -> dict[str, Any]:
             if version is not None:
                 packages[distribution] = version
                 break
+        else:
+            packages.update([owner] if (owner := owner_of(name)) is not None else [])
     return {"packages": dict(sorted(packages.items())), **_machine()}
 
 
@@ -141,7 +146,32 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in ("python", "machine", "libc", "cpu")
         if name in old and old.get(name) != new.get(name)
     ]
+    return words + _changed_facts(old, new)
+
+
+def _changed_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say what differs in facts that both sides have: kernels of linear algebra, CPU features."""
+    words = []
+    kernels = [_kernels(facts.get("blas")) for facts in (old, new)]
+    if all(kernels) and kernels[0] != kernels[1]:
+        words.append(f"BLAS {', '.join(kernels[0])} -> {', '.join(kernels[1])}")
+    features = [_texts(facts.get("cpu_features")) for facts in (old, new)]
+    lost = sorted(features[0] - features[1]) if all(features) else []
+    if lost:
+        words.append(f"CPU without {', '.join(lost[:_SHOWN])}")
     return words
+
+
+def _kernels(blas: Any) -> list[str]:
+    listed = [each for each in blas if isinstance(each, dict)] if isinstance(blas, list) else []
+    found = {
+        f"{each.get('name')!s:.20} {each['kernel']!s:.20}" for each in listed if "kernel" in each
+    }
+    return sorted(found)[:_SHOWN]
+
+
+def _texts(listed: Any) -> set[str]:
+    return {str(each)[:20] for each in listed} if isinstance(listed, list) else set()
 
 
 def author() -> str:

@@ -34,16 +34,22 @@ _PASSED: Final = (
     "OPENBLAS_NUM_THREADS", "TZ",
 )  # fmt: skip
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
+# How Python, C++ and libraries of numbers say that they got no more memory.
+_OUT_OF_MEMORY: Final = (
+    "MemoryError", "bad_alloc", "Cannot allocate memory", "Memory allocation", "out of memory",
+)  # fmt: skip
 _PATIENCE: Final = 0.5
 # What prints go to must not be what answers go to, before anything else is imported.
 _BOOT: Final = """\
-import os, sys
+import os, resource, sys
 told, asked = os.dup(1), os.dup(0)
 os.dup2(2, 1)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 sys.path[:0] = [sys.argv[1]]
 sys.path.extend(sys.argv[2:3])
 from importlib import import_module
+if sys.argv[4]:
+    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[4]),) * 2)
 import_module(sys.argv[3]).serve(os.fdopen(asked, "rb", 0), os.fdopen(told, "wb", 0))
 """
 
@@ -58,6 +64,7 @@ class Start:
         module: Module of ours whose ``serve(asked, told)`` answers.
         sees: Files and folders that it may read.
         confine: Whether bubblewrap holds it, where it is installed.
+        memory: Bytes that it may have for itself, reserved ones among them; None without a limit.
     """
 
     python: Path
@@ -65,6 +72,7 @@ class Start:
     module: str
     sees: tuple[Path, ...] = ()
     confine: bool = True
+    memory: int | None = None
 
 
 class Child:
@@ -79,6 +87,7 @@ class Child:
         self._owner = os.getpid()
         self._count = 0
         self._tail = bytearray()
+        self._memory = start.memory
         self.confined = start.confine and sandbox.missing() is None
         package = Path(tempfile.mkdtemp(prefix="holdfast-worker-"))
         (package / "tmp").mkdir()
@@ -158,6 +167,8 @@ class Child:
         text = self._tail.decode("utf-8", "replace")
         last = "".join(c if c.isprintable() else " " for c in text).strip()[-300:]
         said = f" The last it printed: {last}" if last else ""
+        if self._memory is not None and any(word in text for word in _OUT_OF_MEMORY):
+            why += f", out of the {self._memory / 2**30:.1f} GiB of memory that it may use"
         return EnvironmentMismatch(f"The worker {why}.{said}")
 
 
@@ -165,6 +176,7 @@ def _started(start: Start, package: Path, fds: tuple[int, ...]) -> subprocess.Po
     outer = _bubblewrap(start, package, *fds) if fds else []
     inner = [str(start.python), "-I", "-B", "-X", "utf8", "-c", _BOOT, str(package)]
     inner += ["" if start.beside is None else str(start.beside), start.module]
+    inner += ["" if start.memory is None else str(start.memory)]
     return subprocess.Popen(  # noqa: S603 - a command of ours
         [*outer, *inner],
         bufsize=0,

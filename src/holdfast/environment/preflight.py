@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from packaging.version import InvalidVersion, Version
 
 from holdfast.environment.capture import installed_version
+from holdfast.environment.memory import free as free_memory
 
 __all__ = ["Finding", "devices", "libraries", "memory"]
 
@@ -74,23 +75,13 @@ def _minor(text: str) -> tuple[int, int] | None:
 
 def memory(needed: int) -> Iterator[Finding]:
     """Compare the bytes of a version's tensors and files with the memory that is free."""
-    free = _free()
+    free = free_memory()
     if free is not None and needed > free:
         yield Finding(
             "note",
             f"it holds {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of memory are free: "
             "mapped tensors load, copies of all of them may not",
         )
-
-
-def _free() -> int | None:
-    """Return the free memory in bytes, from /proc/meminfo where there is one."""
-    try:
-        lines = Path("/proc/meminfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) << 10 if found and found[0].isdecimal() else None
 
 
 def devices(environment: Mapping[str, Any]) -> Iterator[Finding]:

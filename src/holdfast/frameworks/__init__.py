@@ -59,6 +59,8 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "tensorflow": ("tensorflow",),
     "python": (),
 }
+# First names of modules that say nothing of where a class of somebody's own comes from.
+_NO_HOMES: Final = ("__main__", "holdfast", "jaxlib", "numpy")
 # Adapters that know what other releases of their framework kept.
 _MIGRATE: Final = ("sklearn",)
 _MODULES: Final = {name: f"holdfast.frameworks.{name}" for name in _PACKAGES}
@@ -153,7 +155,18 @@ def packages_of(adapter: Adapter, model: Any, structure: Structure) -> tuple[str
     """
     families = (name.partition(".")[0] for name in structure.types)
     further = (family for family in families if family in REQUIREMENTS)
-    return tuple(dict.fromkeys((*adapter.requires(model), *further)))
+    return tuple(dict.fromkeys((*adapter.requires(model), *further, *_homes(model, structure))))
+
+
+def _homes(model: Any, structure: Structure) -> Iterator[str]:
+    """Yield the first names of the modules of classes that are no framework's."""
+    own = {**_offered, **_registered}
+    named = [own[name].classes[0] for name in structure.types if name in own]
+    listed = {*_NO_HOMES, *REQUIREMENTS, *sys.stdlib_module_names}
+    for module in (type(model).__module__, *named):
+        first = module.partition(":")[0].partition(".")[0]
+        if first not in listed:
+            yield first
 
 
 def registry(written: Mapping[str, str] | None = None) -> Registry:
