@@ -33,6 +33,12 @@ def summed(fields: dict[str, Any]) -> bytes:
     return canonical({**json.loads(bare), "digest": digest_of(bare)})
 
 
+def attached(**changes: Any) -> dict[str, Any]:
+    """Return what makes an entry one that attaches a blob, but for what it should not say."""
+    sound = {"version": 1, "role": "pylock", "blob": "sha256:" + "0" * 64, "size": 7}
+    return {"kind": "attach", "body": {**sound, **changes}}
+
+
 def entry(log: Path, seq: int) -> Path:
     return log / f"{seq:08d}.json"
 
@@ -103,6 +109,18 @@ def test_each_entry_names_the_digest_of_the_one_before(log: Path) -> None:
         (3, {"body": {"reason": ["x"]}}, "reason is not a text"),
         (4, {"body": {"until": "never"}}, "it is malformed"),
         (4, {"kind": "tag"}, "it is malformed"),
+        (5, {"kind": "attach", "body": {"version": 1}}, "it is malformed"),
+        (5, attached(version=3), "it speaks of version 3, which is not there"),
+        (5, attached(version=True), "it speaks of version True"),
+        (5, attached(role="../pylock"), "'../pylock' is not a role"),
+        (5, attached(role="x" * 41), "is not a role"),
+        (5, attached(role=["pylock"]), "is not a role"),
+        (5, attached(role=""), "'' is not a role"),
+        (5, attached(blob="../../etc/passwd"), "not a digest"),
+        (5, attached(blob=None), "not a digest"),
+        (5, attached(size=-1), "-1 is not a size"),
+        (5, attached(size=True), "True is not a size"),
+        (5, attached(size="7"), "'7' is not a size"),
         (4, {"kind": "forget", "body": {"versions": [1]}}, "the alias prod names it"),
     ],
 )
@@ -111,6 +129,14 @@ def test_a_forged_entry_is_refused(
 ) -> None:
     forge(seq, **changes)
     refused(opened, seq, reason)
+
+
+def test_roles_of_later_releases_survive(forge: Forge, opened: Callable[[], Catalogue]) -> None:
+    forge(5, **attached(role="signature-2", size=0))
+    for _ in range(2):
+        info = opened().resolve("churn", 1)
+        assert info.attachments["signature-2"].size == 0
+    assert opened().history("churn").versions[1] == info
 
 
 @pytest.mark.parametrize("seq", [1, 2, 3, 4])

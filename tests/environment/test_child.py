@@ -38,12 +38,18 @@ def make_start(request, tmp_path):
         pytest.skip(f"bubblewrap: {sandbox.missing()}")
     running = []
 
-    def start(code):
+    def start(code, **given):
         folder = tmp_path / f"code{len(running)}"
         folder.mkdir()
         (folder / "answering.py").write_text(textwrap.dedent(code), "utf-8")
         child = Child(
-            Start(python=Path(sys.executable), beside=folder, module="answering", confine=confine)
+            Start(
+                python=Path(sys.executable),
+                beside=folder,
+                module="answering",
+                confine=confine,
+                **given,
+            )
         )
         running.append((child, folder))
         assert child.confined == confine
@@ -230,6 +236,46 @@ def test_what_it_said_last_is_told_without_control_characters(start):
     with pytest.raises(EnvironmentMismatch, match="out of cheese") as raised:
         ask(child)
     assert raised.value.message.isprintable()
+
+
+GREEDY = """
+    from holdfast.environment import messages
+    def serve(asked, told):
+        header, _ = messages.read(asked)
+        {act}
+        header["held"] = len(held)
+        for part in messages.packed(header, []):
+            told.write(part)
+"""
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "held = bytes(2 << 30)",
+        "held = [bytes(1 << 20) for _ in range(2048)]",
+        "import numpy as np; held = np.ones(1 << 28)",
+    ],
+)
+def test_what_takes_too_much_memory_dies_and_says_so(start, act):
+    child = start(GREEDY.format(act=act), memory=1 << 30)
+    with pytest.raises(EnvironmentMismatch, match=r"out of the 1\.0 GiB of memory") as raised:
+        ask(child)
+    assert "died" in raised.value.message
+    enough = start(GREEDY.format(act="held = bytes(200 << 20)"), memory=1 << 30)
+    assert ask(enough)[0]["held"] == 200 << 20
+
+
+def test_it_cannot_raise_its_own_limit(start):
+    child = start(
+        GREEDY.format(
+            act="import resource\n"
+            "        held = [resource.getrlimit(resource.RLIMIT_DATA)]\n"
+            "        header['limit'] = held[0]"
+        ),
+        memory=1 << 30,
+    )
+    assert ask(child)[0]["limit"] == [1 << 30, 1 << 30]
 
 
 def test_what_is_too_large_is_refused_before_it_is_sent(start):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,8 @@ def facts(python=HERE + ".7", **packages):
     return {"packages": {"holdfast-ml": "0.1.0", **packages}, "python": python}
 
 
-def build(wanted, cache):
-    ready = recreate.ready(wanted, cache, announce=lambda _: nullcontext())
+def build(wanted, cache, **given):
+    ready = recreate.ready(wanted, cache, announce=lambda _: nullcontext(), **given)
     ready.release()
     return ready
 
@@ -60,9 +61,24 @@ def make_fake_uv(tmp_path, monkeypatch):
     return lambda: (tmp_path / "calls").read_text("utf-8").splitlines()
 
 
+@pytest.fixture(name="failing")
+def make_failing_uv(fake_uv, monkeypatch):
+    """Return what has every installation fail with these words."""
+
+    def fail(says):
+        monkeypatch.setenv("FAKE_FAILS", "pip")
+        monkeypatch.setenv("FAKE_SAYS", says)
+        return fake_uv
+
+    return fail
+
+
 @pytest.fixture(name="cache")
 def make_cache(tmp_path):
     return tmp_path / "cache"
+
+
+PIN = "numpy==1.24.3 --hash=sha256:" + "0" * 64
 
 
 def left_in(cache):
@@ -152,6 +168,92 @@ def test_what_uv_is_asked(fake_uv, cache):
     assert "--no-deps" in beside
     assert not any(word.startswith(("numpy", "holdfast")) for word in beside)
     assert ready.python == cache / "environments" / wanted.key / "bin" / "python"
+
+
+def test_what_uv_is_asked_with_a_lock(fake_uv, cache):
+    plain = recreate.plan(facts(numpy="1.24.3"), CREATED)
+    wanted = replace(plain, as_of=None, pins=(PIN,))
+    ready = build(wanted, cache)
+    install = eval(fake_uv()[1])
+    constraints = install[install.index("--constraints") + 1]
+    assert constraints.endswith(f"{wanted.key}.building/constraints.txt")
+    assert (ready.python.parents[1] / "constraints.txt").read_text("utf-8") == f"{PIN}\n"
+    assert "--require-hashes" in install
+    assert "--exclude-newer" not in install
+    assert install[-1] == "numpy==1.24.3"
+    assert not build(wanted, cache).built
+    assert build(plain, cache).built
+
+
+def test_what_uv_is_asked_with_a_wheelhouse(fake_uv, cache, tmp_path):
+    wanted = recreate.plan(facts(numpy="1.24.3", torch="2.1.0+cpu"), CREATED)
+    build(wanted, cache, wheelhouse=tmp_path)
+    _, install, beside = map(eval, fake_uv())
+    for words in (install, beside):
+        place = words[words.index("--find-links") + 1]
+        assert {"--no-index", "--offline"} <= {*words}
+        assert place == str(tmp_path)
+        assert not {"--exclude-newer", "--torch-backend"} & {*words}
+    assert beside[-3:] == ["msgspec", "packaging", "platformdirs"]  # whichever it has
+
+
+def test_a_wheelhouse_that_is_not_there(fake_uv, cache, tmp_path):
+    wanted = recreate.plan(facts(numpy="1.24.3"), CREATED)
+    with pytest.raises(EnvironmentMismatch, match="There is no wheelhouse") as raised:
+        build(wanted, cache, wheelhouse=tmp_path / "absent")
+    assert raised.value.hint == f"hold env bundle REF --to {tmp_path / 'absent'}"
+    assert not cache.exists()
+    with pytest.raises(FileNotFoundError):
+        fake_uv()
+
+
+@pytest.mark.parametrize(
+    ("packages", "variables", "words"),
+    [
+        ({"torch": "2.1.0+cpu"}, {}, ["--torch-backend", "cpu"]),
+        ({"torch": "2.5.1+cu124", "numpy": "1.26.4"}, {}, ["--torch-backend", "cu124"]),
+        ({"torch": "2.1.0+rocm5.6"}, {}, ["--torch-backend", "rocm5.6"]),
+        ({"torch": "2.1.0"}, {}, []),
+        ({"torch": "2.1.0+evil"}, {}, []),
+        ({"numpy": "1.24.3+cpu"}, {}, []),
+        ({"torch": "2.1.0+cpu"}, {"UV_INDEX": "https://mirror.example"}, []),
+        ({"torch": "2.1.0+cpu"}, {"UV_FIND_LINKS": "/wheels"}, []),
+        ({"torch": "2.1.0+cpu"}, {"UV_TORCH_BACKEND": "cpu"}, []),
+    ],
+)
+def test_pytorchs_own_index_serves_its_versions_where_nobody_said_otherwise(
+    packages, variables, words, monkeypatch
+):
+    for name in recreate._INDEXES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    wanted = recreate.plan(facts(**packages), CREATED)
+    assert recreate.torch_index(wanted.requirements) == words
+
+
+@pytest.mark.parametrize(
+    ("says", "given", "told", "hint"),
+    [
+        ("Hash mismatch for `scipy==1.11.1`", "lock", "Its lock is not of", "hold env lock"),
+        ("but no trusted hash was provided for", "lock", "Its lock is not", "hold env lock"),
+        ("Hash mismatch for `numpy`", "lock wheelhouse", "Its lock is not of", "hold env lock"),
+        ("no version of numpy==1.24.3", "wheelhouse", "The wheelhouse does not", "hold env bundle"),
+        ("Network connectivity is disabled", "lock wheelhouse", "The wheelhouse does", "hold env bundle"),
+        ("dns error", "lock", "HOLDFAST_WHEELHOUSE", "--dry-run"),
+        ("numpy==1.24.3 was yanked and", "lock", "does not offer", "--dry-run"),
+    ],
+)
+def test_a_lock_or_wheelhouse_that_does_not_serve(  # noqa: PLR0917 - cases beside fixtures
+    failing, cache, tmp_path, says, given, told, hint
+):
+        failing(says)
+    wanted = recreate.plan(facts(numpy="1.24.3"), CREATED)
+    wanted = replace(wanted, as_of=None, pins=(PIN,)) if "lock" in given else wanted
+    with pytest.raises(EnvironmentMismatch, match=told) as raised:
+        build(wanted, cache, wheelhouse=tmp_path if "wheelhouse" in given else None)
+    assert hint in raised.value.hint
+    assert left_in(cache) == []
 
 
 def test_a_second_use_builds_nothing(fake_uv, cache):

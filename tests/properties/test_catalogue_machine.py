@@ -30,6 +30,7 @@ class Model:
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
     pinned: set[int] = field(default_factory=set)
     forgotten: set[int] = field(default_factory=set)
+    attached: dict[int, str] = field(default_factory=dict)
     acts: int = 0
     past: list[dict[str, int]] = field(default_factory=list)
 
@@ -118,6 +119,18 @@ class CatalogueMachine(RuleBasedStateMachine):
         (model.pinned.add if hold else model.pinned.discard)(number)
         model.acted()
 
+    @rule(name=NAMES, number=NUMBERS, blob=st.sampled_from(["one", "two"]), who=st.integers(0, 1))
+    def attach(self, name: str, number: int, blob: str, who: int) -> None:
+        catalogue, model = self.catalogues[who], self.models.get(name, Model())
+        digest = digest_of(blob.encode())
+        if number not in model.live():
+            with pytest.raises(NotFound):
+                catalogue.attach(name, number, "pylock", blob=digest, size=3, by="me")
+            return
+        catalogue.attach(name, number, "pylock", blob=digest, size=3, by="me")
+        model.attached[number] = digest
+        model.acted()
+
     @rule(name=NAMES, numbers=st.sets(NUMBERS, min_size=1, max_size=2), who=st.integers(0, 1))
     def forget(self, name: str, numbers: set[int], who: int) -> None:
         catalogue, model = self.catalogues[who], self.models.get(name, Model())
@@ -155,6 +168,9 @@ class CatalogueMachine(RuleBasedStateMachine):
             assert info.content == model.contents[number - 1]
             assert info.tags == model.tags.get(number, {})
             assert (info.pinned is not None) == (number in model.pinned)
+            blobs = {role: found.blob for role, found in info.attachments.items()}
+            newest = model.attached.get(number)
+            assert blobs == ({} if newest is None else {"pylock": newest})
             assert info.aliases == tuple(
                 sorted(alias for alias, to in model.aliases.items() if to == number)
             )

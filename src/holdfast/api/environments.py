@@ -43,7 +43,7 @@ def lock(ref: str, *, store: StoreLike = None) -> Version:
     version = get(ref, store=store)
     wanted = worker.plan_for(version)
     until = [] if wanted.as_of is None else ["--exclude-newer", wanted.as_of]
-    with tempfile.TemporaryDirectory(prefix="holdfast-lock-") as folder:
+    with worker.named(version.ref), tempfile.TemporaryDirectory(prefix="holdfast-lock-") as folder:
         place = Path(folder)
         with mapped_os_errors(place, f"locking {version.ref}"), waiting(f"Locking {version.ref}"):
             data = locks.compiled(
@@ -78,6 +78,6 @@ def bundle(refs: Sequence[str], to: str | os.PathLike[str], *, store: StoreLike 
         for version in versions:
             if "pylock" not in version.info.attachments:
                 version.info = lock(version.ref, store=opened).info
-            with waiting(f"Collecting the wheels of {version.ref}"):
+            with worker.named(version.ref), waiting(f"Collecting the wheels of {version.ref}"):
                 wheelhouse.fetch(worker.locked_plan(version), folder)
         return wheelhouse.listed(folder)

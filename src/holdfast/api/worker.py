@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -32,7 +34,7 @@ from holdfast.record import Record
 if TYPE_CHECKING:
     from holdfast.api.version import Version
 
-__all__ = ["WorkerModel", "load_recorded", "locked_plan", "plan_for", "would_help"]
+__all__ = ["WorkerModel", "load_recorded", "locked_plan", "named", "plan_for", "would_help"]
 
 _log = logging.getLogger("holdfast")
 
@@ -275,9 +277,10 @@ def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay
         )
     place = wheelhouse_setting()
     wheelhouse = None if place is None else Path(place.value)
-    ready = recreate.ready(
-        locked_plan(version), cache_folder(), announce=_announced, wheelhouse=wheelhouse
-    )
+    with named(version.ref):
+        ready = recreate.ready(
+            locked_plan(version), cache_folder(), announce=_announced, wheelhouse=wheelhouse
+        )
     store = version.store.path.resolve()
     start = Start(
         python=ready.python,
@@ -293,6 +296,17 @@ def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay
     proof = proof if proof.partition(",")[0] in _PROOFS else "unproved"
     _log.info("%s loaded: %s, worker", version.ref, proof)
     return Loaded(model, proof, rung="worker")
+
+
+@contextlib.contextmanager
+def named(ref: str) -> Iterator[None]:
+    """Say in the hint of a refusal which version it is of."""
+    try:
+        yield
+    except EnvironmentMismatch as error:
+        error.hint = re.sub(r"\bREF\b", lambda _: ref, error.hint)
+        error.ref = error.ref or ref
+        raise
 
 
 def _announced(words: str) -> Any:
