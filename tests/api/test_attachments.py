@@ -8,10 +8,12 @@ import pytest
 import holdfast
 from holdfast.api import housekeeping, worker
 from holdfast.api.attachments import attach
+from holdfast.api.history import forget
 from holdfast.catalogue.catalogue import ROLES
 from holdfast.cli.main import main
 from holdfast.environment import lock as locks
 from holdfast.errors import Corrupt, EnvironmentMismatch, UsageError
+from holdfast.record import digest_of
 
 LOCK = b'lock-version = "1.0"\n'
 
@@ -71,15 +73,9 @@ def test_prune_keeps_what_counts_and_frees_what_was_replaced(version, store):
     assert housekeeping.stats(store=store).unreferenced == 0
     other = holdfast.save({"w": np.arange(3.0)}, "m", store=store)
     assert other.info.attachments == {}
-    holdfast_forget(version, store)
+    forget([version.ref], store=store)
     assert housekeeping.prune(grace=-1, store=store).blobs > 0
     assert not place(version).exists()
-
-
-def holdfast_forget(version, store):
-    from holdfast.api.history import forget
-
-    forget([version.ref], store=store)
 
 
 def test_verify_hashes_it(version, store):
@@ -115,7 +111,7 @@ def test_damage_is_told_and_a_new_one_heals_it(version, store, damage):
 
 
 def test_a_size_that_lies_is_refused(version, store):
-    digest = holdfast.record.digest_of(LOCK)
+    digest = digest_of(LOCK)
     store.blobs.put(lambda: [LOCK], expect=digest)
     store.catalogue.attach("m", 1, "pylock", blob=digest, size=1, by="eve")
     lying = holdfast.get("m", store=store)
@@ -133,9 +129,8 @@ def test_what_is_too_long_is_not_read(version):
 @pytest.mark.parametrize("data", [b"\xff", b"[" * 100_000, LOCK, b"#" * (locks.MOST + 1)])
 def test_a_lock_that_is_none_is_told_before_anything_is_built(version, store, data, tmp_path):
     attach(version, "pylock", data)
-    with pytest.raises(
-        (EnvironmentMismatch, Corrupt), match=r"lock cannot be used|are read"
-    ) as told:
+    refusals = (EnvironmentMismatch, Corrupt)
+    with pytest.raises(refusals, match=r"lock cannot be used|are read") as told:
         holdfast.load("m", store=store, environment="recorded")
     assert told.value.ref == "m@v1"
     if isinstance(told.value, EnvironmentMismatch):

@@ -239,7 +239,7 @@ def test_pytorchs_own_index_serves_its_versions_where_nobody_said_otherwise(
         ("but no trusted hash was provided for", "lock", "Its lock is not", "hold env lock"),
         ("Hash mismatch for `numpy`", "lock wheelhouse", "Its lock is not of", "hold env lock"),
         ("no version of numpy==1.24.3", "wheelhouse", "The wheelhouse does not", "hold env bundle"),
-        ("Network connectivity is disabled", "lock wheelhouse", "The wheelhouse does", "hold env bundle"),
+        ("Network connectivity", "lock wheelhouse", "The wheelhouse does", "hold env bundle"),
         ("dns error", "lock", "HOLDFAST_WHEELHOUSE", "--dry-run"),
         ("numpy==1.24.3 was yanked and", "lock", "does not offer", "--dry-run"),
     ],
@@ -247,7 +247,7 @@ def test_pytorchs_own_index_serves_its_versions_where_nobody_said_otherwise(
 def test_a_lock_or_wheelhouse_that_does_not_serve(  # noqa: PLR0917 - cases beside fixtures
     failing, cache, tmp_path, says, given, told, hint
 ):
-        failing(says)
+    failing(says)
     wanted = recreate.plan(facts(numpy="1.24.3"), CREATED)
     wanted = replace(wanted, as_of=None, pins=(PIN,)) if "lock" in given else wanted
     with pytest.raises(EnvironmentMismatch, match=told) as raised:
