@@ -241,7 +241,7 @@ def test_pytorchs_own_index_serves_its_versions_where_nobody_said_otherwise(
         ("no version of numpy==1.24.3", "wheelhouse", "The wheelhouse does not", "hold env bundle"),
         ("Network connectivity", "lock wheelhouse", "The wheelhouse does", "hold env bundle"),
         ("dns error", "lock", "HOLDFAST_WHEELHOUSE", "--dry-run"),
-        ("numpy==1.24.3 was yanked and", "lock", "does not offer", "--dry-run"),
+        ("numpy==1.24.3 was yanked and", "lock", "offer what its lock names", "hold env lock"),
     ],
 )
 def test_a_lock_or_wheelhouse_that_does_not_serve(  # noqa: PLR0917 - cases beside fixtures

@@ -288,6 +288,9 @@ def _failure(words: Sequence[str], said: str, python: str, hint: str) -> Environ
             "The package index cannot be reached (where there is no network, a folder of "
             "'hold env bundle' named by HOLDFAST_WHEELHOUSE serves)"
         )
+    elif "--require-hashes" in words:
+        why = "The package index does not offer what its lock names, for this machine and Python"
+        hint = "hold env lock REF  # makes a new one"
     else:
         why = "The package index does not offer these libraries for this machine and Python"
         if any("+" in word for word in words):
