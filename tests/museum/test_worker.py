@@ -168,7 +168,7 @@ LIES = {
     ),
     "another version": (
         lambda text: re.sub(r'(name = "joblib"\nversion = ")[^"]*', r"\g<1>0.0.1", text),
-        "does not offer these libraries",
+        "does not offer what its lock names",
     ),
     "the record's library": (
         lambda text: text.replace('"1.24.3"', '"1.24.4"'),
@@ -194,8 +194,9 @@ def test_a_lock_that_lies_builds_nothing(copy, lie):
 
 
 def test_a_lock_cannot_add_a_package(copy):
-    more = '[[packages]]\nname = "six"\nversion = "1.16.0"\nwheels = [{ hashes = { sha256 = "%s" } }]\n'
-    version = relocked(copy, lambda text: text + more % ("0" * 64))
+    wheel = f'{{ hashes = {{ sha256 = "{"0" * 64}" }} }}'
+    more = f'[[packages]]\nname = "six"\nversion = "1.16.0"\nwheels = [{wheel}]\n'
+    version = relocked(copy, lambda text: text + more)
     require_the_answers_of_then(copy, served(copy, "adaboost"))
     place = cache_folder() / "environments" / worker.locked_plan(version).key
     assert list(place.glob("lib/*/site-packages/joblib"))
@@ -230,9 +231,9 @@ def test_a_wheelhouse_serves_where_there_is_no_network(copy, wheels, tmp_path):
     assert checked.stdout.count(": OK\n") == len(done.wheels)
     held = holdfast.load("adaboost.held-out", store=copy)["answers"]["predict"].tolist()
     code = (
-        "import holdfast\n"
-        f"rows = holdfast.load('adaboost.held-out', store={str(copy.path)!r})['rows']\n"
-        f"with holdfast.load('adaboost', store={str(copy.path)!r}, environment='recorded') as model:\n"
+        f"import holdfast\nstore = {str(copy.path)!r}\n"
+        "rows = holdfast.load('adaboost.held-out', store=store)['rows']\n"
+        "with holdfast.load('adaboost', store=store, environment='recorded') as model:\n"
         "    print(model.predict(rows).tolist())\n"
     )
     alone = offline(code, tmp_path / "alone")
