@@ -46,10 +46,11 @@ def lock(ref: str, *, store: StoreLike = None) -> Version:
     with worker.named(version.ref), tempfile.TemporaryDirectory(prefix="holdfast-lock-") as folder:
         place = Path(folder)
         with mapped_os_errors(place, f"locking {version.ref}"), waiting(f"Locking {version.ref}"):
-            data = locks.compiled(
+            made = locks.compiled(
                 wanted.requirements, wanted.python, place, words=["--universal", *until]
             )
-    locks.locked(wanted, data)
+        data = locks.published(made)
+        locks.locked(wanted, data)
     attach(version, "pylock", data)
     return version
 

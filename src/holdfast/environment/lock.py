@@ -24,7 +24,7 @@ from holdfast.environment.plan import Plan
 from holdfast.environment.recreate import run, torch_index
 from holdfast.errors import EnvironmentMismatch
 
-__all__ = ["MOST", "Pin", "compiled", "judged", "locked"]
+__all__ = ["MOST", "Pin", "compiled", "judged", "locked", "published"]
 
 MOST: Final = 1 << 20
 _MOST_PACKAGES: Final = 2000
@@ -32,7 +32,9 @@ _MOST_WHEELS: Final = 1000
 _LONGEST: Final = 1000
 _MOST_DOTS: Final = 16
 _STRING: Final = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
-_MARKER: Final = re.compile(r"[\w .,()<>=!~'\"-]{1,1000}", re.ASCII)
+_MARKER: Final = re.compile(r"[\w .,*()<>=!~'\"-]{1,1000}", re.ASCII)
+_FILE: Final = re.compile(r'\b(?:url = "file:|path = ")[^"]*?([^"/\\]+)"')
+_CREDENTIALS: Final = re.compile(r'(\b(?:url|index) = "[a-z]+://)[^"/@]*@')
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HINT: Final = "hold env lock REF  # makes a new one"
 
@@ -80,6 +82,15 @@ def compiled(
     hint = f"python -m uv pip compile --python-version {python} --only-binary :all: requirements.in"
     run(command, folder, python=python, hint=hint)
     return (folder / "pylock.toml").read_bytes()
+
+
+def published(data: bytes) -> bytes:
+    """Return a lock that uv has just made without what is this machine's own.
+
+    A file of a folder of the user's becomes its bare name, and no address holds credentials.
+    """
+    text = _FILE.sub(r'path = "\1"', data.decode("utf-8"))
+    return _CREDENTIALS.sub(r"\1", text).encode()
 
 
 def locked(wanted: Plan, data: bytes) -> Plan:
