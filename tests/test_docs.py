@@ -152,6 +152,8 @@ def test_commands_exist(page):
     for _, verb, *words in commands(page):
         command = cli.get_command(context, verb)
         assert command is not None, f"{named(page)} shows the verb {verb}"
+        if isinstance(command, click.Group) and words and words[0] in command.commands:
+            command = command.commands[words[0]]
         known = {option for item in command.params for option in item.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
         assert used <= known, f"{named(page)}: hold {verb} has no {used - known}"
