@@ -69,6 +69,7 @@ def make_work():
             module=module,
             sees=(version.store.path.resolve(),),
             confine=given.pop("confine", True),
+            memory=given.pop("memory", None),
         )
         asked = {"verify": "auto", "replay": "auto", **given}
         model, said = worker.started(version, begin, OPTIONS, **asked)
@@ -397,3 +398,17 @@ def test_env_commands(capsys):
         said = capsys.readouterr()
         assert stopped.value.code == 0
         assert told in said.out + said.err
+
+
+@pytest.mark.parametrize("confine", [True, False])
+def test_a_worker_that_needs_more_memory_than_it_may_use_ends(store, work, confine):
+    model = LogisticRegression().fit(ROWS, SIGN)
+    version = holdfast.save(model, "m", inputs=ROWS, store=store)
+    proxy, _ = work(version, memory=600 << 20, confine=confine)
+    assert (proxy.predict(ROWS) == model.predict(ROWS)).all()
+    with pytest.raises(EnvironmentMismatch, match=r"0\.6 GiB") as raised:
+        proxy.predict_proba(np.zeros((12_000_000, 3)))
+    assert "memory" in raised.value.message
+    assert raised.value.ref == version.ref
+    with pytest.raises(EnvironmentMismatch, match="has ended"):
+        proxy.predict(ROWS)

@@ -183,6 +183,8 @@ def test_what_uv_is_asked_with_a_lock(fake_uv, cache):
     assert install[-1] == "numpy==1.24.3"
     assert not build(wanted, cache).built
     assert build(plain, cache).built
+    locked = {each.key: each.locked for each in kept.kept(cache)}
+    assert (locked[wanted.key], locked[plain.key]) == (True, False)
 
 
 def test_what_uv_is_asked_with_a_wheelhouse(fake_uv, cache, tmp_path):

@@ -33,7 +33,7 @@ def ls(out: Out) -> None:
         (
             each.key,
             each.python,
-            ", ".join(each.requirements),
+            ", ".join(each.requirements) + (" (locked)" if each.locked else ""),
             human_bytes(each.size),
             day(_moment(each)) + (" (in use)" if each.busy else ""),
         )

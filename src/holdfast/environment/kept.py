@@ -26,6 +26,7 @@ class Kept(NamedTuple):
         size: Bytes on disk.
         used: Seconds since the epoch of its last use.
         busy: Whether a worker uses it now.
+        locked: Whether it was built from a lock.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Kept(NamedTuple):
     size: int
     used: float
     busy: bool
+    locked: bool = False
 
 
 def kept(cache: Path) -> list[Kept]:
@@ -54,11 +56,11 @@ def _kept(place: Path) -> Kept:
         about = json.loads((place / ABOUT).read_text("utf-8"))
         used = (place / ABOUT).stat().st_mtime
         asked = tuple(map(str, about["requirements"]))
-        python = str(about["python"])
+        python, locked = str(about["python"]), about.get("locked") is True
     except (OSError, ValueError, KeyError, TypeError):
-        asked, python, used = (), "", 0.0
+        asked, python, used, locked = (), "", 0.0, False
     with _alone(place) as alone:
-        return Kept(place.name, asked, python, _size(place), used, not alone)
+        return Kept(place.name, asked, python, _size(place), used, not alone, locked)
 
 
 @contextlib.contextmanager

@@ -155,7 +155,11 @@ def _build(place: Path, wanted: Plan, install: Callable[[Plan, Path], None]) -> 
         shutil.rmtree(left, ignore_errors=True)
     try:
         install(wanted, building)
-        about = {"requirements": wanted.requirements, "python": wanted.python}
+        about = {
+            "requirements": wanted.requirements,
+            "python": wanted.python,
+            "locked": bool(wanted.pins),
+        }
         (building / ABOUT).write_text(json.dumps(about), "utf-8")
         building.rename(place)
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
+import ssl
 import tempfile
 import tomllib
 import urllib.error
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from holdfast.environment.lock import compiled
 from holdfast.environment.plan import Plan
@@ -25,6 +27,9 @@ __all__ = ["SUMS", "Bundled", "fetch", "listed"]
 SUMS: Final = "SHA256SUMS"
 _SECONDS: Final = 60
 _CHUNK: Final = 1 << 20
+_NETWORK: Final = (
+    urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError,
+)  # fmt: skip
 _SCHEMES: Final = ("https", "http", "file")
 
 
@@ -98,20 +103,20 @@ def _resolved(requirements: Collection[str], python: str, *words: str) -> list[_
 
 def _wheel(package: dict[str, Any], folder: Path) -> _Wheel:
     """Read one package of a lock that uv has just made for one kind of machine."""
-    (found,) = package["wheels"][:1]
-    place = (folder / found["path"]).resolve().as_uri() if "path" in found else found["url"]
-    address = urllib.parse.urlsplit(place)
-    file = urllib.parse.unquote(address.path).rpartition("/")[2]
     try:
+        found = package["wheels"][0]
+        place = (folder / found["path"]).resolve().as_uri() if "path" in found else found["url"]
+        address = urllib.parse.urlsplit(place)
+        file = urllib.parse.unquote(address.path).rpartition("/")[2]
         fits = parse_wheel_filename(file)[0] == canonicalize_name(package["name"])
-    except InvalidWheelFilename:
-        fits = False
-    if not fits or address.scheme not in _SCHEMES:
+        if not fits or address.scheme not in _SCHEMES:
+            raise ValueError(place)  # noqa: TRY301 - told as the others are
+        return _Wheel(file, place, found["hashes"]["sha256"])
+    except (KeyError, IndexError, ValueError) as error:  # a wheel's odd name is a ValueError
         raise EnvironmentMismatch(
-            f"The package index has {package['name']:.60} at a place that cannot be read: "
-            f"{file:.100}."
-        )
-    return _Wheel(file, place, found["hashes"]["sha256"])
+            f"The package index has {package.get('name')!s:.60} at a place, or under a name, that "
+            f"is none of a wheel: {error!s:.200}"
+        ) from error
 
 
 def _place(wheel: _Wheel, to: Path) -> None:
@@ -127,7 +132,7 @@ def _place(wheel: _Wheel, to: Path) -> None:
                 hint="hold env bundle REF --to FOLDER  # again",
             )
         part.replace(target)
-    except (urllib.error.URLError, TimeoutError) as error:
+    except _NETWORK as error:
         raise EnvironmentMismatch(
             f"{wheel.file} cannot be fetched: {error!s:.200}",
             hint=f"put {wheel.file} into {to}, then run it again",
