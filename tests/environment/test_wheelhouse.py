@@ -51,7 +51,7 @@ def make_fetch(tmp_path, monkeypatch):
 
         monkeypatch.setattr(wheelhouse, "compiled", compiled)
         pins = (f"numpy==1.24.3 --hash=sha256:{lock}",)
-        wheelhouse.fetch(Plan(("numpy==1.24.3",), "3.11", None, pins), folder)
+        wheelhouse.fetch(Plan(("numpy==1.24.3",), "3.11", None, pins), folder, tmp_path / "cache")
 
     fetch.source, fetch.folder = source, folder
     return fetch

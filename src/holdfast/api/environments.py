@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from holdfast.api import worker
 from holdfast.api.attachments import attach
 from holdfast.api.history import get
 from holdfast.api.progress import waiting
+from holdfast.api.settings import cache_folder
 from holdfast.api.store import Store, the_store
 from holdfast.api.version import Version
 from holdfast.durable import mapped_os_errors
@@ -43,9 +43,12 @@ def lock(ref: str, *, store: StoreLike = None) -> Version:
     version = get(ref, store=store)
     wanted = worker.plan_for(version)
     until = [] if wanted.as_of is None else ["--exclude-newer", wanted.as_of]
-    with worker.named(version.ref), tempfile.TemporaryDirectory(prefix="holdfast-lock-") as folder:
-        place = Path(folder)
-        with mapped_os_errors(place, f"locking {version.ref}"), waiting(f"Locking {version.ref}"):
+    with worker.named(version.ref):
+        with (
+            mapped_os_errors(cache_folder(), f"locking {version.ref}"),
+            waiting(f"Locking {version.ref}"),
+            locks.workplace(cache_folder()) as place,
+        ):
             made = locks.compiled(
                 wanted.requirements, wanted.python, place, words=["--universal", *until]
             )
@@ -80,5 +83,5 @@ def bundle(refs: Sequence[str], to: str | os.PathLike[str], *, store: StoreLike 
             if "pylock" not in version.info.attachments:
                 version.info = lock(version.ref, store=opened).info
             with worker.named(version.ref), waiting(f"Collecting the wheels of {version.ref}"):
-                wheelhouse.fetch(worker.locked_plan(version), folder)
+                wheelhouse.fetch(worker.locked_plan(version), folder, cache_folder())
         return wheelhouse.listed(folder)

@@ -7,7 +7,9 @@ what would be installed without it; its addresses, paths and archives of source 
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -24,7 +26,7 @@ from holdfast.environment.plan import Plan
 from holdfast.environment.recreate import run, torch_index
 from holdfast.errors import EnvironmentMismatch
 
-__all__ = ["MOST", "Pin", "compiled", "judged", "locked", "published"]
+__all__ = ["MOST", "Pin", "compiled", "judged", "locked", "published", "workplace"]
 
 MOST: Final = 1 << 20
 _MOST_PACKAGES: Final = 2000
@@ -60,6 +62,18 @@ class Pin(NamedTuple):
         return f"{self.name}=={self.version}{where}{hashes}"
 
 
+@contextlib.contextmanager
+def workplace(cache: Path) -> Iterator[Path]:
+    """Make a folder to run uv in: below one of the user's, since uv obeys settings of those above.
+
+    Args:
+        cache: Folder of disposable files.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lock-", dir=cache) as name:
+        yield Path(name)
+
+
 def compiled(
     requirements: Iterable[str], python: str, folder: Path, *, words: Iterable[str] = ()
 ) -> bytes:
@@ -68,13 +82,14 @@ def compiled(
     Args:
         requirements: What was judged before.
         python: ``3.11``.
-        folder: An empty folder, to work in.
+        folder: Of ``workplace``.
         words: More words for uv.
 
     Raises:
         EnvironmentMismatch: No uv, no network, or no such wheels.
     """
     requirements = tuple(requirements)
+    (folder / "pylock.toml").unlink(missing_ok=True)  # uv would keep to what is in it
     (folder / "asked.in").write_text("".join(f"{each}\n" for each in requirements), "utf-8")
     command = ["pip", "compile", "--quiet", "--format", "pylock.toml", "--generate-hashes"]
     command += ["--no-header", "--only-binary", ":all:", "--python-version", python, *words]

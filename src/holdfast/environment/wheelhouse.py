@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import os
 import ssl
-import tempfile
 import tomllib
 import urllib.error
 import urllib.parse
@@ -17,7 +16,7 @@ from typing import IO, Any, Final, NamedTuple
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from holdfast.environment.lock import compiled
+from holdfast.environment.lock import compiled, workplace
 from holdfast.environment.plan import Plan
 from holdfast.environment.recreate import beside
 from holdfast.errors import EnvironmentMismatch
@@ -51,7 +50,7 @@ class _Wheel(NamedTuple):
     sha256: str
 
 
-def fetch(wanted: Plan, to: Path) -> None:
+def fetch(wanted: Plan, to: Path, cache: Path) -> None:
     """Put the wheels of an environment into a folder, those for this kind of machine.
 
     uv says where the user's own package index has them; the lock says which bytes they are.
@@ -59,14 +58,16 @@ def fetch(wanted: Plan, to: Path) -> None:
     Args:
         wanted: What the environment consists of, narrowed by a lock.
         to: An existing folder; wheels that are in it and are right stay.
+        cache: Folder of disposable files.
 
     Raises:
         EnvironmentMismatch: One cannot be had, or is another than the lock says.
     """
-    for wheel in _environment(wanted):
-        _place(wheel, to)
-    for wheel in _resolved(beside(), wanted.python, "--no-deps"):
-        _place(wheel, to)
+    with workplace(cache) as place:
+        for wheel in _within_lock(wanted, place):
+            _place(wheel, to)
+        for wheel in _resolved(beside(), wanted.python, place, "--no-deps"):
+            _place(wheel, to)
     _write_sums(to)
 
 
@@ -76,29 +77,25 @@ def listed(folder: Path) -> Bundled:
     return Bundled(tuple(file.name for file in found), sum(file.stat().st_size for file in found))
 
 
-def _environment(wanted: Plan) -> Iterator[_Wheel]:
+def _within_lock(wanted: Plan, place: Path) -> Iterator[_Wheel]:
     """Resolve an environment for this machine, within its lock."""
     allowed = {word.removeprefix("--hash=sha256:") for pin in wanted.pins for word in pin.split()}
-    with tempfile.TemporaryDirectory(prefix="holdfast-lock-") as folder:
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("".join(f"{pin}\n" for pin in wanted.pins), "utf-8")
-        for wheel in _resolved(
-            wanted.requirements, wanted.python, "--constraints", str(constraints)
-        ):
-            if wheel.sha256 not in allowed:
-                raise EnvironmentMismatch(
-                    f"The package index offers {wheel.file:.200} with other bytes than its lock "
-                    "says, or the lock lacks it.",
-                    hint="hold env lock REF  # makes a new one, if the index is to be trusted",
-                )
-            yield wheel
+    constraints = place / "constraints.txt"
+    constraints.write_text("".join(f"{pin}\n" for pin in wanted.pins), "utf-8")
+    words = ("--constraints", str(constraints))
+    for wheel in _resolved(wanted.requirements, wanted.python, place, *words):
+        if wheel.sha256 not in allowed:
+            raise EnvironmentMismatch(
+                f"The package index offers {wheel.file:.200} with other bytes than its lock says, "
+                "or the lock lacks it.",
+                hint="hold env lock REF  # makes a new one, if the index is to be trusted",
+            )
+        yield wheel
 
 
-def _resolved(requirements: Collection[str], python: str, *words: str) -> list[_Wheel]:
-    with tempfile.TemporaryDirectory(prefix="holdfast-lock-") as name:
-        folder = Path(name)
-        document = tomllib.loads(compiled(requirements, python, folder, words=words).decode())
-        return [_wheel(package, folder) for package in document["packages"]]
+def _resolved(requirements: Collection[str], python: str, place: Path, *words: str) -> list[_Wheel]:
+    document = tomllib.loads(compiled(requirements, python, place, words=words).decode())
+    return [_wheel(package, place) for package in document["packages"]]
 
 
 def _wheel(package: dict[str, Any], folder: Path) -> _Wheel:
