@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidName, canonicalize_name
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from holdfast.environment.plan import Plan
@@ -33,7 +33,11 @@ _MOST_PACKAGES: Final = 2000
 _MOST_WHEELS: Final = 1000
 _LONGEST: Final = 1000
 _MOST_DOTS: Final = 16
-_STRING: Final = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
+# One that does not end is taken as well: to try again within it would take time in its square.
+_STRING: Final = re.compile(
+    r"""  "(?:[^"\\\n]|\\.)*+\\?(?:"|$) | '[^'\n]*+(?:'|$)  """, re.MULTILINE | re.VERBOSE
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _MARKER: Final = re.compile(r"[\w .,*()<>=!~'\"-]{1,1000}", re.ASCII)
 _FILE: Final = re.compile(r'\b(?:url = "file:|path = ")[^"]*?([^"/\\]+)"')
 _CREDENTIALS: Final = re.compile(r'(\b(?:url|index) = "[a-z]+://)[^"/@]*@')
@@ -173,12 +177,14 @@ def _pins(listed: list[Any]) -> Iterator[Pin]:
             raise _refused("a package is no table")
         name, wheels = package.get("name"), package.get("wheels")
         try:
-            checked = canonicalize_name(_short(name), validate=True)
             version = str(Version(_short(package.get("version"))))
             marker = package.get("marker")
             marker = None if marker is None else str(Marker(_plain(marker)))
-        except (InvalidName, InvalidVersion, InvalidMarker, RecursionError) as error:
+        except (InvalidVersion, InvalidMarker, RecursionError) as error:
             raise _refused(f"the package {name!r:.60} is not described as it must be") from error
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise _refused(f"{name!r:.60} is no package's name")
+        checked = canonicalize_name(name)
         if not isinstance(wheels, list) or not 0 < len(wheels) <= _MOST_WHEELS:
             raise _refused(f"it has no wheels of {checked:.60}, or too many")
         yield Pin(checked, version, marker, tuple(sorted({_sha256(checked, w) for w in wheels})))
