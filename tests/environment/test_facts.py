@@ -138,6 +138,24 @@ def test_differences_name_kernels_and_features_that_are_missing():
     assert capture.changed(new, new) == []
 
 
+def test_a_comparison_of_versions_tells_packages_and_facts_apart(tmp_path, monkeypatch):
+    model = LogisticRegression().fit(X, X[:, 0] > 8)
+    store = holdfast.Store.create(tmp_path / "store")
+    holdfast.save(model, "m", inputs=X, store=store)
+    true = capture.capture
+
+    def older(requires):
+        found = true(requires)
+        return {**found, "packages": {**found["packages"], "scikit-learn": "1.2.2"}}
+
+    monkeypatch.setattr(capture, "capture", older)
+    monkeypatch.setitem(PROVEN, "scikit-learn", ">=1.1,<1.3")
+    holdfast.save(model, "m", inputs=X, store=store)
+    changed = holdfast.diff("m@v1", "m@v2", store=store).environment
+    assert changed["scikit-learn"][1] == "1.2.2"
+    assert changed["proven.scikit-learn"][1] == ">=1.1,<1.3"
+
+
 @pytest.mark.parametrize("blas", [None, 7, "x", [7], [{"kernel": ["x"]}], [{"name": "a" * 999}]])
 @pytest.mark.parametrize("features", [None, 7, "avx", [None], ["x" * 999] * 99])
 def test_facts_that_lie_are_survived(blas, features):

@@ -141,7 +141,7 @@ BYTES = {
     "long keys after texts": (SOUND + 'x={b="\\"", ' + "c." * 200_000 + 'c=1, d=""}').encode(),
     "a long table": (SOUND + "[" + "a." * 300_000 + "a]\n").encode(),
     "a text without an end": (SOUND + 'x = "' + '\\"' * 400_000).encode(),
-    "many texts without an end": (SOUND + "x = '\n\"" * 200_000).encode(),
+    "many texts without an end": (SOUND + "x = '\n\"" * 80_000).encode(),
     "a text that ends in a stroke": (SOUND + 'x = "\\\ny.' + "z." * 300_000).encode(),
     "a long number": (SOUND + "x = " + "9" * 100_000).encode(),
     "many packages": b'lock-version = "1.0"\n' + b"[[packages]]\n" * 50_000,

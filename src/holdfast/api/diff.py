@@ -184,7 +184,8 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            flat.update(value)
+            bare = name == "packages"
+            flat.update(value if bare else {f"{name}.{key}": part for key, part in value.items()})
         else:
             flat[name] = value
     return flat
