@@ -203,6 +203,28 @@ def test_a_registered_class_names_its_distribution(tmp_path, monkeypatch):
         sys.modules.pop("steps_of_ours")
 
 
+def test_a_module_inside_a_module_names_its_distribution(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    site = Site(tmp_path)
+    site.install("acme-layers", "1.5", "layers_of_ours.py")
+    code = (
+        "import torch\nclass Layer(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
+    )
+    (site.path / "layers_of_ours.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(str(site.path))
+    from layers_of_ours import Layer
+
+    try:
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2), Layer())
+        packages = holdfast.save(model, "m", store=tmp_path / "store").record.environment[
+            "packages"
+        ]
+        assert packages["acme-layers"] == "1.5"
+        assert packages.keys() == {"acme-layers", "holdfast-ml", "numpy", "torch"}
+    finally:
+        sys.modules.pop("layers_of_ours")
+
+
 def test_a_package_and_one_that_is_linked_to_its_sources(tmp_path, monkeypatch):
     site = Site(tmp_path)
     site.install("acme-wide", "2.0", "acme_wide/__init__.py")

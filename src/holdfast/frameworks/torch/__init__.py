@@ -265,9 +265,13 @@ def difference(model: Any, built: Any, registry: Registry) -> str | None:
     return None
 
 
-def requires(model: Any) -> tuple[str, ...]:  # noqa: ARG001 - the contract's signature
-    """Return ``("torch",)``: a user's own class comes with the instance that is filled."""
-    return ("torch",)
+def requires(model: Any) -> tuple[str, ...]:
+    """Return ``torch`` and the first names of the modules that other classes of its are from."""
+    import torch
+
+    parts = model.modules() if isinstance(model, torch.nn.Module) else ()
+    homes = {type(part).__module__.partition(".")[0] for part in parts}
+    return ("torch", *sorted(homes - {"torch", "__main__"}))
 
 
 def methods(model: Any) -> tuple[str, ...]:
