@@ -110,6 +110,20 @@ def test_damage_is_told_and_a_new_one_heals_it(version, store, damage):
     assert holdfast.verify("m", store=store).proof == "state only"
 
 
+def test_a_blob_that_vanishes_before_the_entry_leaves_no_entry(version, store, monkeypatch):
+    true = version.store.blobs.flush
+
+    def flush():
+        true()
+        for file in (store.path / "blobs" / "sha256").glob(digest_of(LOCK)[7:]):
+            file.unlink()
+
+    monkeypatch.setattr(version.store.blobs, "flush", flush)
+    with pytest.raises(Corrupt, match="vanished while it was written"):
+        attach(version, "pylock", LOCK)
+    assert holdfast.get("m", store=store).info.attachments == {}
+
+
 def test_a_size_that_lies_is_refused(version, store):
     digest = digest_of(LOCK)
     store.blobs.put(lambda: [LOCK], expect=digest)

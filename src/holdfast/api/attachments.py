@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.environment import capture
 from holdfast.errors import Corrupt, NotFound
-from holdfast.record import digest_of
+from holdfast.record import Digest, digest_of
 
 if TYPE_CHECKING:
     from holdfast.api.version import Version
@@ -23,6 +23,7 @@ def attach(version: Version, role: str, data: bytes) -> bool:
     Raises:
         UsageError: ``role`` is none that this release knows.
         NoSpace: The store is full; nothing became visible.
+        Corrupt: Something deleted the blob meanwhile.
     """
     store, info = version.store, version.info
     digest = digest_of(data)
@@ -33,9 +34,23 @@ def attach(version: Version, role: str, data: bytes) -> bool:
         return False
     store.blobs.flush()
     catalogue = store.catalogue
+    _require(version, role, digest)
     catalogue.attach(info.name, info.number, role, blob=digest, size=len(data), by=capture.author())
+    _require(version, role, digest)
     version.info = catalogue.resolve(info.name, info.number)
     return True
+
+
+def _require(version: Version, role: str, digest: Digest) -> None:
+    """Refuse an entry whose blob is not there, before it is written and after."""
+    blobs = version.store.blobs
+    if not (blobs.freshen(digest) or blobs.has(digest)):
+        raise Corrupt(
+            f"The {role} of {version.ref} vanished while it was written; was something deleting "
+            "files in the store?",
+            hint=f"hold verify {version.ref} --no-replay",
+            ref=version.ref,
+        )
 
 
 def attached(version: Version, role: str, *, most: int) -> bytes | None:
