@@ -16,7 +16,7 @@ from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Opened
 from holdfast.record import Content, Digest, Record
 
-__all__ = ["REFUSED", "Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
+__all__ = ["LEVELS", "REFUSED", "Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
 
 _log = logging.getLogger("holdfast")
 
@@ -65,8 +65,8 @@ class Loaded:
         proof: ``replayed``, ``replayed on synthetic inputs``, ``state only`` or ``unproved``.
         replay: What the replay found; None when a stamp or nothing stood for it.
         stamped: True when an earlier replay in this very environment stood for this one.
-        rung: ``native``, or ``migrated`` where attributes of another release of a library were
-            made those of the installed one.
+        rung: ``native``; ``migrated`` where attributes of another release of a library were made
+            those of the installed one; ``portable``; ``worker``.
     """
 
     model: Any

@@ -1,0 +1,215 @@
+"""Making a portable form at save: a graph that does not prove itself is not kept."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from holdfast.api.portable import replayed
+from holdfast.api.proving import Live, prove
+from holdfast.archive import golden as goldens
+from holdfast.archive.frames import is_frame, is_sparse
+from holdfast.codec.registry import Registry
+from holdfast.errors import HoldfastError, Unsupported, UsageError
+from holdfast.frameworks import Adapter, Payload
+from holdfast.frameworks.onnx.forms import FORMAT, Fed, Form, Graph
+from holdfast.frameworks.sklearn import portable as sklearn_portable
+from holdfast.record import digest_of
+from holdfast.trust import onnx_graph
+
+__all__ = ["Formed", "formed"]
+
+_log = logging.getLogger("holdfast")
+
+_CHOICES: Final = ("auto", FORMAT, None)
+_ROWS: Final = 256
+
+
+class Formed(NamedTuple):
+    """What a save found: what the record says, and the graph's bytes where a form is kept."""
+
+    document: dict[str, Any]
+    blob: bytes | None
+
+
+def formed(  # noqa: PLR0913 - a save's own values
+    wanted: str | None,
+    adapter: Adapter,
+    model: Any,
+    payload: Payload,
+    captured: goldens.Captured | None,
+    inputs: Any,
+    registry: Registry,
+) -> Formed | None:
+    """Make the portable form of a model, if there is one to be had.
+
+    Args:
+        wanted: ``"auto"``, ``"onnx"`` or None.
+        adapter: The model's adapter.
+        model: The live model.
+        payload: What was packed of it, for judging how long a conversion would take.
+        captured: Its golden set.
+        inputs: The caller's rows; more of them than a golden set keeps are compared.
+        registry: For the replay.
+
+    Returns:
+        None where none was asked for, or none is made of such models here.
+
+    Raises:
+        UsageError: ``wanted`` is none of these.
+        Unsupported: It was asked for by name and is not to be had; the message says why.
+    """
+    if wanted not in _CHOICES:
+        raise UsageError(
+            f"portable={wanted!r:.40} is not known; use 'auto', 'onnx' or None.",
+            hint="holdfast.save(model, name, inputs=X)",
+        )
+    if wanted is None or (wanted == "auto" and not _is_usual(adapter)):
+        return None
+    try:
+        found = _formed(wanted, adapter, model, payload, captured, inputs, registry)
+    except HoldfastError as error:
+        if wanted != "auto":
+            raise Unsupported(
+                f"It has no portable form: {error.message}. Nothing became visible.",
+                hint='holdfast.save(model, name, portable="auto")  # keeps it without one',
+            ) from error
+        _log.info("no portable form: %s", error.message)
+        return Formed({"reason": error.message}, None)
+    return found
+
+
+def _is_usual(adapter: Adapter) -> bool:
+    return adapter.ID == "sklearn" and sklearn_portable.is_installed()
+
+
+def _formed(  # noqa: PLR0913 - as above
+    wanted: str,
+    adapter: Adapter,
+    model: Any,
+    payload: Payload,
+    captured: goldens.Captured | None,
+    inputs: Any,
+    registry: Registry,
+) -> Formed:
+    if adapter.ID != "sklearn":
+        raise Unsupported(f"forms are made of scikit-learn's estimators, and this is {adapter.ID}")
+    if captured is None or captured.golden.nondeterministic:
+        raise Unsupported("without a golden set that repeats itself nothing would prove it")
+    large = sklearn_portable.too_large(payload.tensors) if wanted == "auto" else None
+    if large is not None:
+        raise Unsupported(large)
+    rows = captured.inputs
+    if inputs is not None and captured.golden.level == "inputs":
+        rows = goldens.take_rows(inputs, _ROWS)
+    live = Live(_asking(adapter, model), adapter.methods(model), rows)
+    reasons: list[str] = []
+    for fed in _candidates(rows):
+        try:
+            form, data = _proven(live, model, fed)
+            _require_replay(Graph(form, data), captured, registry)
+        except HoldfastError as error:
+            reasons.append(error.message)
+            continue
+        return Formed(form.document(), data)
+    raise Unsupported(reasons[0] if reasons else "its inputs are no table, array or texts")
+
+
+def _require_replay(graph: Graph, captured: goldens.Captured, registry: Registry) -> None:
+    """Replay as every load will; raises ``Unsupported`` where that is not passed."""
+    blob = None if captured.blob is None else memoryview(captured.blob)
+    result = replayed(graph, captured.golden, blob, registry)
+    if not result.passed:
+        why = result.reason or f"off by {result.largest:.2g}"
+        raise Unsupported(f"its graph does not replay the golden set: {why}")
+
+
+def _asking(adapter: Adapter, model: Any) -> Callable[[str, Any], Any]:
+    """Return what asks a model without changing it or the rows."""
+
+    def ask(method: str, rows: Any) -> Any:
+        with adapter.steady(model):
+            return copy.deepcopy(adapter.predict(model, method, copy.deepcopy(rows)))
+
+    return ask
+
+
+def _candidates(rows: Any) -> Iterator[tuple[Fed, ...]]:
+    """Yield ways in which rows may be fed: a table as one matrix, or a column at a time."""
+    if is_frame(rows):
+        names = [str(name) for name in rows.columns]
+        kinds = [_kind(rows.iloc[:, place]) for place in range(len(names))]
+        if None in kinds or len(set(names)) < len(names):
+            return
+        each = tuple(
+            Fed(name=name, dtype=str(kind), width=1, columns=(name,))
+            for name, kind in zip(names, kinds, strict=True)
+        )
+        if len(each) == 1:
+            yield each
+        elif "string" not in kinds or {*kinds} == {"string"}:
+            dtype = "string" if "string" in kinds else "float32"
+            yield (Fed(name="X", dtype=dtype, width=len(names), columns=tuple(names)),)
+            yield each
+        else:
+            yield each
+        return
+    if is_sparse(rows):
+        return
+    array = np.asarray(rows) if not isinstance(rows, list) else _listed(rows)
+    kind = _kind(array)
+    if kind is not None and array.ndim in (1, 2):
+        dtype = "string" if kind == "string" else "float32"
+        width = None if array.ndim == 1 else int(array.shape[1])
+        if width is None and dtype == "float32":
+            return
+        yield (Fed(name="X", dtype=dtype, width=width),)
+        if kind == "int64":
+            yield (Fed(name="X", dtype="int64", width=width),)
+
+
+def _listed(rows: list[Any]) -> Any:
+    if all(isinstance(row, str) for row in rows):
+        return np.array(rows, dtype=object)
+    try:
+        return np.asarray(rows)
+    except ValueError:
+        return np.empty(0, dtype="V1")
+
+
+def _kind(values: Any) -> str | None:
+    """Return how a column is fed, None where it cannot be."""
+    array = np.asarray(values)
+    if array.dtype.kind in "bf":
+        return "float32"
+    if array.dtype.kind in "iu":
+        return "int64"
+    held = {type(each) for each in array.ravel().tolist() if each is not None and each == each}
+    if array.dtype.kind in "OUT" and held and held <= {str, np.str_}:
+        return "string"
+    numbers = held <= {int, float, bool}
+    return "float32" if array.dtype.kind == "O" and numbers else None
+
+
+def _proven(live: Live, model: Any, fed: tuple[Fed, ...]) -> tuple[Form, bytes]:
+    """Convert a model for one way of feeding it; raises ``Unsupported`` with the reason."""
+    scores = "predict_proba" not in live.methods
+    data = sklearn_portable.convert(model, fed, scores=scores)
+    described = onnx_graph.describe(data)
+    used = {value.name for value in described.inputs}
+    form = Form(
+        format=FORMAT,
+        blob=digest_of(data),
+        size=len(data),
+        ir_version=described.ir_version,
+        opsets={domain or "ai.onnx": n for domain, n in sorted(described.opsets.items())},
+        inputs=tuple(each for each in fed if each.name in used),
+        outputs={},
+        rows=0,
+        by=sklearn_portable.made_by(),
+    )
+    return prove(live, Graph(form, data)), data
