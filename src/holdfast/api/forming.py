@@ -27,6 +27,7 @@ _log = logging.getLogger("holdfast")
 
 _CHOICES: Final = ("auto", FORMAT, None)
 _ROWS: Final = 256
+_LONGEST: Final = 300
 
 
 class Formed(NamedTuple):
@@ -71,16 +72,18 @@ def formed(  # noqa: PLR0913 - a save's own values
     if wanted is None or (wanted == "auto" and not _is_usual(adapter)):
         return None
     try:
-        found = _formed(wanted, adapter, model, payload, captured, inputs, registry)
+        return _formed(wanted, adapter, model, payload, captured, inputs, registry)
     except HoldfastError as error:
-        if wanted != "auto":
-            raise Unsupported(
-                f"It has no portable form: {error.message}. Nothing became visible.",
-                hint='holdfast.save(model, name, portable="auto")  # keeps it without one',
-            ) from error
-        _log.info("no portable form: %s", error.message)
-        return Formed({"reason": error.message}, None)
-    return found
+        reason, cause = error.message, error
+    except Exception as error:  # noqa: BLE001 - a converter's own faults must not stop a save
+        reason, cause = f"making it raised {type(error).__name__}: {error!s:.100}", error
+    if wanted != "auto":
+        raise Unsupported(
+            f"It has no portable form: {reason}. Nothing became visible.",
+            hint='holdfast.save(model, name, portable="auto")  # keeps it without one',
+        ) from cause
+    _log.info("no portable form: %s", reason)
+    return Formed({"reason": reason}, None)
 
 
 def _is_usual(adapter: Adapter) -> bool:
@@ -100,7 +103,7 @@ def _formed(  # noqa: PLR0913 - as above
         raise Unsupported(f"forms are made of scikit-learn's estimators, and this is {adapter.ID}")
     if captured is None or captured.golden.nondeterministic:
         raise Unsupported("without a golden set that repeats itself nothing would prove it")
-    large = sklearn_portable.too_large(payload.tensors) if wanted == "auto" else None
+    large = sklearn_portable.too_large(payload) if wanted == "auto" else None
     if large is not None:
         raise Unsupported(large)
     rows = captured.inputs
@@ -113,7 +116,7 @@ def _formed(  # noqa: PLR0913 - as above
             form, data = _proven(live, model, fed)
             _require_replay(Graph(form, data), captured, registry)
         except HoldfastError as error:
-            reasons.append(error.message)
+            reasons.append(error.message.partition(": [ONNXRuntimeError]")[0][:_LONGEST])
             continue
         return Formed(form.document(), data)
     raise Unsupported(reasons[0] if reasons else "its inputs are no table, array or texts")

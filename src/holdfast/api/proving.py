@@ -7,7 +7,7 @@ is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +27,7 @@ MOST_RELATIVE: Final = 1e-4
 # Answers whose columns share one scale.
 _ONE_SCALE: Final = ("predict_proba", "decision_function")
 _FAR: Final = 7.0
+_MOST_TRIED: Final = 32  # columns that are tried one at a time
 _UNSEEN: Final = "zzyzx É 七"
 _MARKERS: Final = ("nan", "None", "")
 _TEXTS: Final = ("", " ", "É", "ǅ", "x", "7", "_", "a-b_c", "don't", "naïve", "日本語 テキスト")
@@ -63,27 +64,31 @@ def prove(live: Live, graph: Graph) -> Form:
     Raises:
         Unsupported: It does not answer as the model does; the message says where.
     """
-    graph = _fed_as_proven(live, graph)
-    _prove_elsewhere(live, graph, "a single row", take_rows(live.rows, 1))
+    texts = [fed for fed in graph.form.inputs if fed.dtype == "string"]
+    if len(texts) > _MOST_TRIED:
+        raise Unsupported(f"it has more than {_MOST_TRIED} columns of text")
+    graph, wanted = _fed_as_proven(live, graph)
+    proof = _Proof(live, {method: _scale(method, answer) for method, answer in wanted.items()})
+    proof.require(graph, "a single row", take_rows(live.rows, 1))
     for words, rows in _unusual(graph.form, live.rows):
-        _prove_elsewhere(live, graph, words, rows)
-    return _with_gaps(live, graph).form
+        proof.require(graph, words, rows)
+    return proof.with_gaps(graph).form
 
 
-def _fed_as_proven(live: Live, graph: Graph) -> Graph:
+def _fed_as_proven(live: Live, graph: Graph) -> tuple[Graph, dict[str, Any]]:
     """Find which output is which answer; where texts have gaps, also what stands for a gap."""
+    wanted = _wanted(live)
     refusal: HoldfastError | None = None
     for inputs in _markings(graph.form.inputs, live.rows):
         candidate = graph.with_form(msgspec.structs.replace(graph.form, inputs=inputs))
         try:
-            outputs = _answers(live, candidate)
+            outputs = _answers(wanted, candidate.outputs(live.rows))
         except HoldfastError as error:
             refusal = refusal or error
             continue
-        form = msgspec.structs.replace(
-            candidate.form, outputs=outputs, rows=row_count(live.rows) or 1
-        )
-        return graph.with_form(form)
+        rows = row_count(live.rows) or 1
+        form = msgspec.structs.replace(candidate.form, outputs=outputs, rows=rows)
+        return graph.with_form(form), {method: wanted[method] for method in outputs}
     raise refusal or Unsupported("its inputs cannot be fed to a graph")
 
 
@@ -122,21 +127,30 @@ def _plain(rows: Any) -> Any:
     return np.asarray(rows)
 
 
-def _answers(live: Live, graph: Graph) -> dict[str, Answer]:
-    """Find each method's answer among the outputs of the graph."""
-    outputs = graph.outputs(live.rows)
-    found: dict[str, Answer] = {}
-    for place, method in enumerate(live.methods):
+def _wanted(live: Live) -> dict[str, Any]:
+    """Return what the model answers; a method but the first may be one that it refuses."""
+    found: dict[str, Any] = {}
+    for method in live.methods:
         try:
-            want = live.ask(method, live.rows)
+            found[method] = live.ask(method, live.rows)
         except Exception as error:
-            if place:  # not what its golden set recorded
-                continue
-            raise Unsupported(f"its {method}() raises {type(error).__name__}") from error
+            if method == live.methods[0]:
+                raise Unsupported(f"its {method}() raises {type(error).__name__}") from error
+    return found
+
+
+def _answers(wanted: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Answer]:
+    """Find each method's answer among the outputs of the graph.
+
+    Raises:
+        Unsupported: That of ``predict`` or of the first method, which golden sets record, is none.
+    """
+    found: dict[str, Answer] = {}
+    for method, want in wanted.items():
         best = _best(method, want, outputs)
         if isinstance(best, Answer):
             found[method] = best
-        elif not place:
+        elif not found or method == "predict":
             raise Unsupported(f"its graph does not answer {method}() as the model does: {best}")
     return found
 
@@ -152,7 +166,7 @@ def _best(method: str, want: Any, outputs: dict[str, Any]) -> Answer | str:
             have = taken(output, take, want.dtype.str)
             if have is None or have.shape != want.shape:
                 continue
-            error = _error(method, want, have)
+            error = _error(want, have, _scale(method, want))
             answer = Answer(
                 output=name,
                 take=take,
@@ -171,48 +185,85 @@ def _best(method: str, want: Any, outputs: dict[str, Any]) -> Answer | str:
     return f"it is off by {answer.absolute:.2g}, {relative:.2g} of the largest value"
 
 
-def _error(method: str, want: Any, have: Any) -> _Error:
+def _scale(method: str, want: Any) -> Any:
+    """Return the largest finite value of an answer, by column where columns have no common unit."""
+    if want.dtype.kind != "f":
+        return np.zeros(())
+    sizes = np.where(np.isfinite(want), np.abs(want.astype(np.float64)), 0.0)
+    return sizes.max(axis=None if method in _ONE_SCALE else 0, initial=0.0)
+
+
+def _error(want: Any, have: Any, scale: Any) -> _Error:
     """Measure two answers of one shape; what is no float must be equal."""
     if want.dtype.kind != "f":
         return _Error(0.0, 0.0) if np.array_equal(want, have) else _APART
     same = (want == have) | (np.isnan(want) & np.isnan(have))
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         gaps = np.where(same, 0.0, np.abs(want.astype(np.float64) - have))
-        sizes = np.where(np.isfinite(want), np.abs(want.astype(np.float64)), 0.0)
+        relative = np.where(gaps == 0, 0.0, gaps / scale)
     if not np.isfinite(gaps).all():
         return _APART
-    axis = None if method in _ONE_SCALE else 0
-    largest, scale = gaps.max(axis=axis, initial=0.0), sizes.max(axis=axis, initial=0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(largest == 0, 0.0, largest / scale)
-    return _Error(float(np.max(largest, initial=0.0)), float(np.max(relative, initial=0.0)))
+    return _Error(float(gaps.max(initial=0.0)), float(relative.max(initial=0.0)))
 
 
-def _prove_elsewhere(live: Live, graph: Graph, words: str, rows: Any) -> None:
-    found = _compared(live, graph, rows)
-    if found == "differs":
-        raise Unsupported(f"its graph answers {words} otherwise than the model")
-    if found == "only the graph answers":
-        raise Unsupported(f"its graph answers {words}, where the model refuses")
+class _Proof:
+    """Compares a graph with the model on other rows, by the scale of its usual answers."""
 
+    def __init__(self, live: Live, scales: dict[str, Any]) -> None:
+        self._live = live
+        self._scales = scales
 
-def _compared(live: Live, graph: Graph, rows: Any) -> str:
-    """Ask both and say how they compare; a graph that refuses is never wrong."""
-    try:
-        outputs = graph.outputs(rows)
-    except HoldfastError:
-        return "the graph refuses"
-    for method, answer in graph.form.outputs.items():
+    def require(self, graph: Graph, words: str, rows: Any) -> None:
+        """Raise ``Unsupported`` where the graph answers rows that the model answers otherwise."""
+        found = self._compared(graph, rows)
+        if found == "differs":
+            raise Unsupported(f"its graph answers {words} otherwise than the model")
+        if found == "only the graph answers":
+            raise Unsupported(f"its graph answers {words}, which the model refuses")
+
+    def _compared(self, graph: Graph, rows: Any) -> str:
+        """Ask both and say how they compare; a graph that refuses is never wrong."""
         try:
-            want = live.ask(method, rows)
-        except Exception:  # noqa: BLE001 - whatever a model raises is its refusal
-            return "only the graph answers"
-        have = taken(outputs[answer.output], answer.take, answer.dtype)
-        if have is None or np.shape(have) != np.shape(want):
-            return "differs"
-        if _error(method, np.asarray(want), have).relative > MOST_RELATIVE:
-            return "differs"
-    return "agrees"
+            outputs = graph.outputs(rows)
+        except HoldfastError:
+            return "the graph refuses"
+        for method, answer in graph.form.outputs.items():
+            try:
+                want = np.asarray(self._live.ask(method, rows))
+            except Exception:  # noqa: BLE001 - whatever a model raises is its refusal
+                return "only the graph answers"
+            have = taken(outputs[answer.output], answer.take, answer.dtype)
+            if have is None or have.shape != want.shape:
+                return "differs"
+            scale = np.maximum(self._scales[method], _scale(method, want))
+            if _error(want, have, scale).relative > MOST_RELATIVE:
+                return "differs"
+        return "agrees"
+
+    def with_gaps(self, graph: Graph) -> Graph:
+        """Let through the gaps that the graph answers as the model does; others stay refused."""
+        closed = [
+            place
+            for place, fed in enumerate(graph.form.inputs)
+            if fed.dtype == "float32" and fed.missing is None
+        ]
+        if not closed:
+            return graph
+        every = self._if_it_agrees(graph, closed)
+        if every is not None:
+            return every
+        for place in closed if 1 < len(closed) <= _MOST_TRIED else ():
+            graph = self._if_it_agrees(graph, [place]) or graph
+        return graph
+
+    def _if_it_agrees(self, graph: Graph, places: list[int]) -> Graph | None:
+        """Return the graph with some inputs open for gaps, None where it answers them otherwise."""
+        inputs = list(graph.form.inputs)
+        for place in places:
+            inputs[place] = msgspec.structs.replace(inputs[place], missing="nan")
+        opened = graph.with_form(msgspec.structs.replace(graph.form, inputs=tuple(inputs)))
+        rows = _holed([inputs[place] for place in places], self._live.rows)
+        return opened if self._compared(opened, rows) == "agrees" else None
 
 
 def _unusual(form: Form, rows: Any) -> Iterator[tuple[str, Any]]:
@@ -273,31 +324,19 @@ def _odd_texts(rows: Any) -> Any:
     return array if rows.ndim == 1 else array.reshape(-1, width)
 
 
-def _with_gaps(live: Live, graph: Graph) -> Graph:
-    """Let through the gaps that the graph answers as the model does; others stay refused."""
-    inputs = list(graph.form.inputs)
-    for place, fed in enumerate(inputs):
-        if fed.dtype != "float32" or fed.missing is not None:
-            continue
-        trial = msgspec.structs.replace(fed, missing="nan")
-        changed = (*inputs[:place], trial, *inputs[place + 1 :])
-        form = msgspec.structs.replace(graph.form, inputs=changed)
-        if _compared(live, graph.with_form(form), _holed(trial, live.rows)) == "agrees":
-            inputs[place] = trial
-    return graph.with_form(msgspec.structs.replace(graph.form, inputs=tuple(inputs)))
-
-
-def _holed(fed: Fed, rows: Any) -> Any:
-    """Make gaps in the columns of an input: one in a row, and one row of nothing else."""
-    some = take_rows(rows, 32)
-    if is_frame(some):
-        some = some.copy()
-        for place, name in enumerate(_named(fed, some)):
-            values = np.array(some[name], dtype=np.float64)
-            values[place % max(1, len(values) - 1) :: max(1, len(fed.columns or ()))] = np.nan
-            some[name] = values
-        return some
-    array = np.array(some, dtype=np.float64)
-    array[np.arange(len(array)), np.arange(len(array)) % array.shape[1]] = np.nan
-    array[-1:] = np.nan
-    return array
+def _holed(fed: Sequence[Fed], rows: Any) -> Any:
+    """Make gaps: in every column that these inputs take at some row, and in one row everywhere."""
+    some = take_rows(rows, 64)
+    if not is_frame(some):
+        array = np.array(some, dtype=np.float64)
+        places = np.arange(max(array.shape))
+        array[places % array.shape[0], places % array.shape[1]] = np.nan
+        array[-1:] = np.nan
+        return array
+    some = some.copy()
+    names = [name for each in fed for name in _named(each, some)]
+    for place, name in enumerate(names):
+        values = np.array(some[name], dtype=np.float64)
+        values[place % len(values)] = values[-1] = np.nan
+        some[name] = values
+    return some

@@ -25,9 +25,10 @@ __all__ = ["FORMAT", "METHODS", "TAKES", "Answer", "Fed", "Form", "Graph", "take
 FORMAT: Final = "onnx"
 # What a form may answer, best first.
 METHODS: Final = ("predict_proba", "decision_function", "predict", "transform")
-# How an output becomes an answer: as it is, without its last axis of one, its second column.
-TAKES: Final = ("whole", "flat", "second")
+# How an output becomes an answer: as it is, its only column, the second of two, its only row.
+TAKES: Final = ("whole", "flat", "second", "row")
 
+_CUTS: Final = {"flat": (1, 1), "second": (1, 2), "row": (0, 1)}  # axis, and its size
 _DTYPES: Final = {"float32": np.float32, "int64": np.int64, "string": np.object_}
 _ANSWERS: Final = re.compile(r"\|b1|[|<][iu][1248]|<f[248]|<U[1-9][0-9]{0,3}|\|O")
 _MOST_INPUTS: Final = 10_000
@@ -214,10 +215,10 @@ def taken(output: Any, take: str, dtype: str) -> Any | None:
     if not isinstance(output, np.ndarray) or output.ndim not in (1, 2):
         return None
     if take != "whole":
-        width = 1 if take == "flat" else 2
-        if output.ndim != 2 or output.shape[1] != width:
+        axis, size = _CUTS[take]
+        if output.ndim != 2 or output.shape[axis] != size:
             return None
-        output = output[:, width - 1]
+        output = output.take(size - 1, axis)
     wanted = np.dtype(dtype)
     texts = output.dtype.kind in "OUS"
     if texts != (wanted.kind in "OU"):

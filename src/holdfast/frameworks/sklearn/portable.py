@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from holdfast.codec.tensors import TensorData
 from holdfast.errors import Unsupported
+from holdfast.frameworks.base import Payload
 from holdfast.frameworks.onnx.forms import Fed
 from holdfast.plugins import import_extra
 
@@ -25,11 +25,14 @@ _LOCALE: Final = b"C.UTF-8"
 # Beyond these a conversion takes more than about a second: skl2onnx walks each tree in Python.
 _MOST_NODES: Final = 20_000
 _MOST_VALUES: Final = 2_000_000
+# A node for every quantile of every column, each looked at again for every other.
+_SLOW: Final = frozenset({"sklearn.QuantileTransformer"})
 # How tensors end that have one item for each node of all trees.
 _NODES: Final = ("left_child", "num_threshold")
 # What skl2onnx takes \w for is [a-zA-Z0-9_], and it keeps words of one letter.
 _USUAL_WORDS: Final = r"(?u)\b\w\w+\b"
 _WORDS: Final = r"[\p{L}\p{N}_]{2,}"
+_HISTOGRAMS: Final = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 _LONGEST: Final = 160
 _CLASS: Final = re.compile(r"(?:for type|model type|type) '?<class '([\w.]+)'>")
 
@@ -50,8 +53,12 @@ def made_by() -> dict[str, str]:
     return found
 
 
-def too_large(tensors: Mapping[str, TensorData]) -> str | None:
+def too_large(payload: Payload) -> str | None:
     """Say why a conversion would take long, judged by what was packed; None where it is quick."""
+    slow = _SLOW.intersection(payload.structure.types)
+    if slow:
+        return f"a {min(slow).partition('.')[2]} would take long to convert"
+    tensors = payload.tensors
     sizes = {name: data.nbytes // _width(data.dtype) for name, data in tensors.items()}
     nodes = sum(size for name, size in sizes.items() if name.endswith(_NODES))
     if nodes > _MOST_NODES:
@@ -61,6 +68,7 @@ def too_large(tensors: Mapping[str, TensorData]) -> str | None:
 
 
 def _width(dtype: str) -> int:
+    """Return the bytes of one item of a safetensors dtype."""
     digits = dtype.lstrip("BFIUO").partition("_")[0]
     return max(1, int(digits) // 8) if digits.isdigit() else 1
 
@@ -97,6 +105,7 @@ def convert(model: Any, inputs: Sequence[Fed], *, scores: bool) -> bytes:
                 initial_types=given,
                 target_opset=dict(_OPSETS),
                 options=_options(model, scores=scores),
+                custom_conversion_functions=_mended(model),
             )
     except Exception as error:
         raise Unsupported(
@@ -111,6 +120,8 @@ def _options(model: Any, *, scores: bool) -> dict[int, dict[str, Any]]:
     """Return skl2onnx's options: probabilities as an array, scores where those are the answer."""
     options: dict[int, dict[str, Any]] = {}
     for part in _parts(model):
+        if hasattr(part, "steps"):  # what is said of a pipeline is said of each step
+            continue
         known = _known_options(type(part))
         chosen: dict[str, Any] = {}
         if "zipmap" in known:
@@ -122,6 +133,39 @@ def _options(model: Any, *, scores: bool) -> dict[int, dict[str, Any]]:
         if chosen:
             options[id(part)] = chosen
     return options
+
+
+class _WholeNumbers:
+    """skl2onnx's container of nodes; truths among whole numbers, which protobuf refuses, are 0, 1.
+
+    The converter of histogram boosting gives such for where missing values go.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, *args: Any, **attributes: Any) -> None:
+        """Add a node as the container does."""
+        name = "nodes_missing_value_tracks_true"
+        if name in attributes:
+            attributes[name] = list(map(int, attributes[name]))
+        self._container.add_node(*args, **attributes)
+
+
+def _mended(model: Any) -> dict[type, Callable[[Any, Any, Any], None]]:
+    """Return skl2onnx's converters of histogram boosting, given whole numbers."""
+    registration = import_extra("skl2onnx.common._registration", needed_for="A portable form")
+    found: dict[type, Callable[[Any, Any, Any], None]] = {}
+    for part in _parts(model):
+        if type(part).__name__ in _HISTOGRAMS:
+            plain = registration.get_converter(f"Sklearn{type(part).__name__}")
+            found[type(part)] = lambda scope, operator, container, plain=plain: plain(
+                scope, operator, _WholeNumbers(container)
+            )
+    return found
 
 
 def _known_options(kind: type) -> Container[str]:
@@ -187,6 +231,7 @@ def _sentence(error: Exception, model: Any) -> str:
         found = _CLASS.search(said)
         name = found[1].rpartition(".")[2] if found else type(model).__name__
         return f"skl2onnx has no converter for {name}"
-    words = "".join(char if char.isprintable() else " " for char in said.split("\n\n")[0])
+    told = said.split("\n\n")[0].partition(" with name=")[0]
+    words = "".join(char if char.isprintable() else " " for char in told)
     first = re.split(r"(?<=[a-z'\"])\. ", " ".join(words.split()))[0]
     return f"skl2onnx does not convert it: {first[:_LONGEST].rstrip('.') or type(error).__name__}"
