@@ -16,12 +16,12 @@ from holdfast.archive.frames import is_frame, is_sparse
 from holdfast.codec.registry import Registry
 from holdfast.errors import HoldfastError, Unsupported, UsageError
 from holdfast.frameworks import Adapter, Payload
-from holdfast.frameworks.onnx.forms import FORMAT, Fed, Form, Graph
+from holdfast.frameworks.onnx.forms import FORMAT, Fed, Form, Graph, is_missing
 from holdfast.frameworks.sklearn import portable as sklearn_portable
 from holdfast.record import digest_of
 from holdfast.trust import onnx_graph
 
-__all__ = ["Formed", "formed"]
+__all__ = ["Formed", "Subject", "formed"]
 
 _log = logging.getLogger("holdfast")
 
@@ -30,31 +30,38 @@ _ROWS: Final = 256
 _LONGEST: Final = 300
 
 
+class Subject(NamedTuple):
+    """What is to be converted.
+
+    Attributes:
+        adapter: The model's adapter.
+        model: The live model.
+        captured: Its golden set.
+        rows: The caller's rows, more of which are compared than a golden set keeps; None where
+            it is made of none of theirs.
+        payload: What was packed of it, by which ``"auto"`` judges how long a conversion takes.
+    """
+
+    adapter: Adapter
+    model: Any
+    captured: goldens.Captured | None
+    rows: Any = None
+    payload: Payload | None = None
+
+
 class Formed(NamedTuple):
-    """What a save found: what the record says, and the graph's bytes where a form is kept."""
+    """What was found: what the record says, and the graph's bytes where a form is kept."""
 
     document: dict[str, Any]
     blob: bytes | None
 
 
-def formed(  # noqa: PLR0913 - a save's own values
-    wanted: str | None,
-    adapter: Adapter,
-    model: Any,
-    payload: Payload,
-    captured: goldens.Captured | None,
-    inputs: Any,
-    registry: Registry,
-) -> Formed | None:
+def formed(wanted: str | None, subject: Subject, registry: Registry) -> Formed | None:
     """Make the portable form of a model, if there is one to be had.
 
     Args:
         wanted: ``"auto"``, ``"onnx"`` or None.
-        adapter: The model's adapter.
-        model: The live model.
-        payload: What was packed of it, for judging how long a conversion would take.
-        captured: Its golden set.
-        inputs: The caller's rows; more of them than a golden set keeps are compared.
+        subject: The model.
         registry: For the replay.
 
     Returns:
@@ -69,10 +76,10 @@ def formed(  # noqa: PLR0913 - a save's own values
             f"portable={wanted!r:.40} is not known; use 'auto', 'onnx' or None.",
             hint="holdfast.save(model, name, inputs=X)",
         )
-    if wanted is None or (wanted == "auto" and not _is_usual(adapter)):
+    if wanted is None or (wanted == "auto" and not _is_usual(subject.adapter)):
         return None
     try:
-        return _formed(wanted, adapter, model, payload, captured, inputs, registry)
+        return _formed(wanted, subject, registry)
     except HoldfastError as error:
         reason, cause = error.message, error
     except Exception as error:  # noqa: BLE001 - a converter's own faults must not stop a save
@@ -90,30 +97,22 @@ def _is_usual(adapter: Adapter) -> bool:
     return adapter.ID == "sklearn" and sklearn_portable.is_installed()
 
 
-def _formed(  # noqa: PLR0913 - as above
-    wanted: str,
-    adapter: Adapter,
-    model: Any,
-    payload: Payload,
-    captured: goldens.Captured | None,
-    inputs: Any,
-    registry: Registry,
-) -> Formed:
+def _formed(wanted: str, subject: Subject, registry: Registry) -> Formed:
+    adapter, captured = subject.adapter, subject.captured
     if adapter.ID != "sklearn":
         raise Unsupported(f"forms are made of scikit-learn's estimators, and this is {adapter.ID}")
     if captured is None or captured.golden.nondeterministic:
         raise Unsupported("without a golden set that repeats itself nothing would prove it")
-    large = sklearn_portable.too_large(payload) if wanted == "auto" else None
-    if large is not None:
-        raise Unsupported(large)
+    if wanted == "auto" and subject.payload is not None:
+        sklearn_portable.refuse_slow(subject.payload)
     rows = captured.inputs
-    if inputs is not None and captured.golden.level == "inputs":
-        rows = goldens.take_rows(inputs, _ROWS)
-    live = Live(_asking(adapter, model), adapter.methods(model), rows)
+    if subject.rows is not None and captured.golden.level == "inputs":
+        rows = goldens.take_rows(subject.rows, _ROWS)
+    live = Live(_asking(adapter, subject.model), adapter.methods(subject.model), rows)
     reasons: list[str] = []
     for fed in _candidates(rows):
         try:
-            form, data = _proven(live, model, fed)
+            form, data = _proven(live, subject.model, fed)
             _require_replay(Graph(form, data), captured, registry)
         except HoldfastError as error:
             reasons.append(error.message.partition(": [ONNXRuntimeError]")[0][:_LONGEST])
@@ -142,37 +141,39 @@ def _asking(adapter: Adapter, model: Any) -> Callable[[str, Any], Any]:
 
 
 def _candidates(rows: Any) -> Iterator[tuple[Fed, ...]]:
-    """Yield ways in which rows may be fed: a table as one matrix, or a column at a time."""
+    """Yield ways in which rows may be fed."""
     if is_frame(rows):
-        names = [str(name) for name in rows.columns]
-        kinds = [_kind(rows.iloc[:, place]) for place in range(len(names))]
-        if None in kinds or len(set(names)) < len(names):
-            return
-        each = tuple(
-            Fed(name=name, dtype=str(kind), width=1, columns=(name,))
-            for name, kind in zip(names, kinds, strict=True)
-        )
-        if len(each) == 1:
-            yield each
-        elif "string" not in kinds or {*kinds} == {"string"}:
-            dtype = "string" if "string" in kinds else "float32"
-            yield (Fed(name="X", dtype=dtype, width=len(names), columns=tuple(names)),)
-            yield each
-        else:
-            yield each
+        yield from _of_table(rows)
+    elif not is_sparse(rows):
+        yield from _of_array(_listed(rows) if isinstance(rows, list) else np.asarray(rows))
+
+
+def _of_table(table: Any) -> Iterator[tuple[Fed, ...]]:
+    """Yield a table as one matrix, where it is of one kind, and a column at a time."""
+    names = [str(name) for name in table.columns]
+    kinds = [_kind(table.iloc[:, place]) for place in range(len(names))]
+    if None in kinds or len(set(names)) < len(names):
         return
-    if is_sparse(rows):
-        return
-    array = np.asarray(rows) if not isinstance(rows, list) else _listed(rows)
+    texts = {kind == "string" for kind in kinds}
+    if len(names) > 1 and len(texts) == 1:
+        dtype = "string" if texts.pop() else "float32"
+        yield (Fed(name="X", dtype=dtype, width=len(names), columns=tuple(names)),)
+    yield tuple(
+        Fed(name=name, dtype=str(kind), width=1, columns=(name,))
+        for name, kind in zip(names, kinds, strict=True)
+    )
+
+
+def _of_array(array: Any) -> Iterator[tuple[Fed, ...]]:
+    """Yield an array as floats, then as whole numbers where it holds such; or as texts."""
     kind = _kind(array)
-    if kind is not None and array.ndim in (1, 2):
-        dtype = "string" if kind == "string" else "float32"
-        width = None if array.ndim == 1 else int(array.shape[1])
-        if width is None and dtype == "float32":
-            return
-        yield (Fed(name="X", dtype=dtype, width=width),)
-        if kind == "int64":
-            yield (Fed(name="X", dtype="int64", width=width),)
+    texts = kind == "string"
+    if kind is None or array.ndim not in ((1, 2) if texts else (2,)):
+        return
+    width = None if array.ndim == 1 else int(array.shape[1])
+    yield (Fed(name="X", dtype="string" if texts else "float32", width=width),)
+    if kind == "int64":
+        yield (Fed(name="X", dtype="int64", width=width),)
 
 
 def _listed(rows: list[Any]) -> Any:
@@ -191,7 +192,7 @@ def _kind(values: Any) -> str | None:
         return "float32"
     if array.dtype.kind in "iu":
         return "int64"
-    held = {type(each) for each in array.ravel().tolist() if each is not None and each == each}
+    held = {type(each) for each in array.ravel().tolist() if not is_missing(each)}
     if array.dtype.kind in "OUT" and held and held <= {str, np.str_}:
         return "string"
     numbers = held <= {int, float, bool}

@@ -16,7 +16,16 @@ from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Opened
 from holdfast.record import Content, Digest, Record
 
-__all__ = ["LEVELS", "REFUSED", "Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
+__all__ = [
+    "LEVELS",
+    "REFUSED",
+    "Loaded",
+    "OpenVersion",
+    "behaviour_of",
+    "load_model",
+    "mismatch",
+    "open_for",
+]
 
 _log = logging.getLogger("holdfast")
 

@@ -30,7 +30,7 @@ from holdfast.record import Content, Digest, parse_digest
 if TYPE_CHECKING:
     from holdfast.api.version import Version
 
-__all__ = ["PortableModel", "is_there", "graph_bytes", "load_portable", "replayed"]
+__all__ = ["PortableModel", "graph_bytes", "is_there", "load_portable", "replayed"]
 
 _log = logging.getLogger("holdfast")
 

@@ -40,7 +40,9 @@ class Predictor:
         require_sound(content.signature, ref)
         self.notes: tuple[str, ...] = ()
         self.threshold = threshold_of(content.signature, ref)
-        if isinstance(model, WorkerModel | PortableModel):  # its framework may not be installed here
+        if isinstance(
+            model, WorkerModel | PortableModel
+        ):  # its framework may not be installed here
             self.methods, self._ask = model.output_methods(), model.answer
         else:
             adapter = frameworks.adapter_named(content.framework)

@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.archive.frames import is_frame
 from holdfast.archive.golden import row_count, take_rows
 from holdfast.errors import HoldfastError, Unsupported
-from holdfast.frameworks.onnx.forms import TAKES, Answer, Fed, Form, Graph, taken
+from holdfast.frameworks.onnx.forms import TAKES, Answer, Fed, Form, Graph, is_missing, taken
 
 __all__ = ["MOST_RELATIVE", "Live", "prove"]
 
@@ -109,10 +109,7 @@ def _has_gaps(fed: Fed, rows: Any) -> bool:
     array = values if isinstance(values, np.ndarray) else _plain(values)
     if array.dtype.kind == "f":
         return bool(np.isnan(array).any())
-    return array.dtype.kind == "O" and any(
-        each is None or type(each).__name__ == "NAType" or each != each
-        for each in array.ravel().tolist()
-    )
+    return array.dtype.kind == "O" and any(map(is_missing, array.ravel().tolist()))
 
 
 def _named(fed: Fed, frame: Any) -> Iterator[Any]:

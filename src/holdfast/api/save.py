@@ -163,9 +163,8 @@ class _Saving:
         if self.said.threshold is not None:
             refuse_unusable(model, behaviour, captured)
         self._step("record golden outputs")
-        form = forming.formed(
-            portable, adapter, model, payload, captured, inputs, self.registry
-        )
+        subject = forming.Subject(adapter, model, captured, inputs, payload)
+        form = forming.formed(portable, subject, self.registry)
         self._step("portable form")
         described = self._signature(captured, inputs, model)
         record = self._record(adapter, model, payload, captured, parents)

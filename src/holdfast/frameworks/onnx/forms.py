@@ -20,7 +20,7 @@ from holdfast.errors import Corrupt, UsageError
 from holdfast.frameworks.onnx import run
 from holdfast.frameworks.onnx.files import OnnxFile
 
-__all__ = ["FORMAT", "METHODS", "TAKES", "Answer", "Fed", "Form", "Graph", "taken"]
+__all__ = ["FORMAT", "METHODS", "TAKES", "Answer", "Fed", "Form", "Graph", "is_missing", "taken"]
 
 FORMAT: Final = "onnx"
 # What a form may answer, best first.
@@ -28,6 +28,7 @@ METHODS: Final = ("predict_proba", "decision_function", "predict", "transform")
 # How an output becomes an answer: as it is, its only column, the second of two, its only row.
 TAKES: Final = ("whole", "flat", "second", "row")
 
+_METHODS: Final = frozenset(METHODS)
 _CUTS: Final = {"flat": (1, 1), "second": (1, 2), "row": (0, 1)}  # axis, and its size
 _DTYPES: Final = {"float32": np.float32, "int64": np.int64, "string": np.object_}
 _ANSWERS: Final = re.compile(r"\|b1|[|<][iu][1248]|<f[248]|<U[1-9][0-9]{0,3}|\|O")
@@ -121,22 +122,21 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def fault(self) -> str | None:
         """Return what of it cannot be, or None."""
-        if self.format != FORMAT:
-            return f"this release does not run {self.format!r:.40}"
-        if not 0 < len(self.inputs) <= _MOST_INPUTS or self.size <= 0:
-            return "it has no inputs, too many, or no bytes"
-        if any(each.dtype not in _DTYPES or not _widths_agree(each) for each in self.inputs):
-            return "its inputs contradict themselves"
-        if len({each.name for each in self.inputs}) != len(self.inputs):
-            return "two of its inputs have one name"
-        if not self.outputs or not self.outputs.keys() <= set(METHODS):
-            return f"it answers {sorted(self.outputs)!r:.100}"
-        if not all(map(_is_answer, self.outputs.values())):
-            return "its outputs contradict themselves"
-        return None
+        names = {each.name for each in self.inputs}
+        faults = {
+            f"this release does not run {self.format!r:.40}": self.format != FORMAT,
+            "it has no inputs, or too many": not 0 < len(self.inputs) <= _MOST_INPUTS,
+            "two of its inputs have one name": len(names) < len(self.inputs),
+            "its inputs contradict themselves": not all(map(_is_fed, self.inputs)),
+            "it answers what no model does": not _METHODS.issuperset(self.outputs),
+            "its outputs contradict themselves": not all(map(_is_answer, self.outputs.values())),
+        }
+        return next((what for what, true in faults.items() if true), None)
 
 
-def _widths_agree(fed: Fed) -> bool:
+def _is_fed(fed: Fed) -> bool:
+    if fed.dtype not in _DTYPES:
+        return False
     if fed.columns is not None:
         return fed.width == len(fed.columns)
     return fed.width is None or fed.width > 0
@@ -262,7 +262,7 @@ def feed(wanted: Sequence[Fed], inputs: Any) -> dict[str, Any]:
 def _array(inputs: Any, fed: Fed) -> Any:
     if fed.dtype == "string" and isinstance(inputs, list | tuple):
         one = fed.width is None
-        if one and all(isinstance(each, str) or _is_missing(each) for each in inputs):
+        if one and all(isinstance(each, str) or is_missing(each) for each in inputs):
             made = np.empty(len(inputs), object)
             made[:] = inputs
             return made
@@ -288,12 +288,20 @@ def _from_table(wanted: Sequence[Fed], table: Any) -> dict[str, Any]:
                 else f"the table has {len(names)} columns and not {fed.width}",
                 "X.columns",
             )
-        columns = [
-            _column(_values(table.iloc[:, places[name]]), fed, f"the column {name!r:.60}")
-            for name in names
-        ]
-        given[fed.name] = np.column_stack(columns)
+        given[fed.name] = _gathered(table.iloc[:, [places[name] for name in names]], fed)
     return given
+
+
+def _gathered(columns: Any, fed: Fed) -> Any:
+    """Return the columns of one input, side by side."""
+    numbers = columns.to_numpy() if fed.dtype == "float32" else None
+    if numbers is not None and numbers.dtype.kind in "biuf":
+        return _column(numbers, fed, "the table")
+    made = [
+        _column(_values(columns.iloc[:, place]), fed, f"the column {str(name)!r:.60}")
+        for place, name in enumerate(columns.columns)
+    ]
+    return np.column_stack(made)
 
 
 def _values(column: Any) -> Any:
@@ -326,7 +334,7 @@ def _numbers(values: Any, what: str) -> Any:
     """Read objects as numbers, gaps as NaN; texts are never read as numbers."""
     made = [
         math.nan
-        if _is_missing(each)
+        if is_missing(each)
         else float(each)
         if isinstance(each, int | float | np.number | np.bool_)
         else None
@@ -354,7 +362,7 @@ def _texts(values: Any, fed: Fed, what: str) -> Any:
             if value == fed.missing:
                 raise _refused(f"{what} holds {value!r:.40}, which stands for a missing value")
             made[place] = str(value)
-        elif not _is_missing(value):
+        elif not is_missing(value):
             raise _refused(f"{what} holds a {type(value).__name__} among texts")
         elif fed.missing is None:
             raise _refused(f"{what} has missing values, with which it was not proven")
@@ -363,7 +371,8 @@ def _texts(values: Any, fed: Fed, what: str) -> Any:
     return made
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Say whether a value stands for a gap, whichever library made it."""
     return (
         value is None
         or (isinstance(value, float) and math.isnan(value))

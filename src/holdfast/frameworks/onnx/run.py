@@ -18,7 +18,16 @@ from holdfast.frameworks.onnx.files import OnnxFile
 from holdfast.plugins import import_extra
 from holdfast.trust.onnx_graph import Described
 
-__all__ = ["Session", "call", "can_run", "is_installed", "open_session", "opens", "run", "synthetic"]
+__all__ = [
+    "Session",
+    "call",
+    "can_run",
+    "is_installed",
+    "open_session",
+    "opens",
+    "run",
+    "synthetic",
+]
 
 _LOG: Final = logging.getLogger("holdfast")
 _MAX_BYTES: Final = 1_000_000

@@ -18,7 +18,7 @@ from holdfast.frameworks.base import Payload
 from holdfast.frameworks.onnx.forms import Fed
 from holdfast.plugins import import_extra
 
-__all__ = ["convert", "is_installed", "made_by", "too_large"]
+__all__ = ["convert", "is_installed", "made_by", "refuse_slow"]
 
 _OPSETS: Final = {"": 17, "ai.onnx.ml": 3}
 _LOCALE: Final = b"C.UTF-8"
@@ -53,18 +53,27 @@ def made_by() -> dict[str, str]:
     return found
 
 
-def too_large(payload: Payload) -> str | None:
-    """Say why a conversion would take long, judged by what was packed; None where it is quick."""
+def refuse_slow(payload: Payload) -> None:
+    """Judge by what was packed whether a conversion would take more than about a second.
+
+    Raises:
+        Unsupported: It would.
+    """
     slow = _SLOW.intersection(payload.structure.types)
-    if slow:
-        return f"a {min(slow).partition('.')[2]} would take long to convert"
-    tensors = payload.tensors
-    sizes = {name: data.nbytes // _width(data.dtype) for name, data in tensors.items()}
+    sizes = {name: data.nbytes // _width(data.dtype) for name, data in payload.tensors.items()}
     nodes = sum(size for name, size in sizes.items() if name.endswith(_NODES))
-    if nodes > _MOST_NODES:
-        return f"its {nodes:,} tree nodes would take long to convert"
     values = sum(sizes.values())
-    return f"its {values:,} values would take long to convert" if values > _MOST_VALUES else None
+    what = None
+    if slow:
+        what = f"a {min(slow).partition('.')[2]}"
+    elif nodes > _MOST_NODES:
+        what = f"its {nodes:,} tree nodes"
+    elif values > _MOST_VALUES:
+        what = f"its {values:,} values"
+    if what is not None:
+        raise Unsupported(
+            f"{what} would take long to convert; portable='onnx' does it all the same"
+        )
 
 
 def _width(dtype: str) -> int:
