@@ -78,6 +78,7 @@ def formed(wanted: str | None, subject: Subject, registry: Registry) -> Formed |
         )
     if wanted is None or (wanted == "auto" and not _is_usual(subject.adapter)):
         return None
+    cause: Exception
     try:
         return _formed(wanted, subject, registry)
     except HoldfastError as error:

@@ -40,9 +40,7 @@ class Predictor:
         require_sound(content.signature, ref)
         self.notes: tuple[str, ...] = ()
         self.threshold = threshold_of(content.signature, ref)
-        if isinstance(
-            model, WorkerModel | PortableModel
-        ):  # its framework may not be installed here
+        if isinstance(model, WorkerModel | PortableModel):  # its framework may be absent
             self.methods, self._ask = model.output_methods(), model.answer
         else:
             adapter = frameworks.adapter_named(content.framework)

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -71,9 +72,7 @@ def refuse_slow(payload: Payload) -> None:
     elif values > _MOST_VALUES:
         what = f"its {values:,} values"
     if what is not None:
-        raise Unsupported(
-            f"{what} would take long to convert; portable='onnx' does it all the same"
-        )
+        raise Unsupported(f"{what} would take long to convert; portable='onnx' does it anyhow")
 
 
 def _width(dtype: str) -> int:
@@ -171,10 +170,12 @@ def _mended(model: Any) -> dict[type, Callable[[Any, Any, Any], None]]:
     for part in _parts(model):
         if type(part).__name__ in _HISTOGRAMS:
             plain = registration.get_converter(f"Sklearn{type(part).__name__}")
-            found[type(part)] = lambda scope, operator, container, plain=plain: plain(
-                scope, operator, _WholeNumbers(container)
-            )
+            found[type(part)] = partial(_in_whole_numbers, plain)
     return found
+
+
+def _in_whole_numbers(plain: Any, scope: Any, operator: Any, container: Any) -> None:
+    plain(scope, operator, _WholeNumbers(container))
 
 
 def _known_options(kind: type) -> Container[str]:
