@@ -150,19 +150,23 @@ def _candidates(rows: Any) -> Iterator[tuple[Fed, ...]]:
 
 
 def _of_table(table: Any) -> Iterator[tuple[Fed, ...]]:
-    """Yield a table as one matrix, where it is of one kind, and a column at a time."""
+    """Yield a table as one matrix, where it is of one kind, then a column at a time.
+
+    Whole numbers are floats first: so a gap or a fraction among them is no surprise, as it is none
+    to most models.
+    """
     names = [str(name) for name in table.columns]
-    kinds = [_kind(table.iloc[:, place]) for place in range(len(names))]
-    if None in kinds or len(set(names)) < len(names):
+    exact = [_kind(table.iloc[:, place]) for place in range(len(names))]
+    if None in exact or len(set(names)) < len(names):
         return
-    texts = {kind == "string" for kind in kinds}
-    if len(names) > 1 and len(texts) == 1:
-        dtype = "string" if texts.pop() else "float32"
-        yield (Fed(name="X", dtype=dtype, width=len(names), columns=tuple(names)),)
-    yield tuple(
-        Fed(name=name, dtype=str(kind), width=1, columns=(name,))
-        for name, kind in zip(names, kinds, strict=True)
-    )
+    loose = ["string" if kind == "string" else "float32" for kind in exact]
+    if len(names) > 1 and len(set(loose)) == 1:
+        yield (Fed(name="X", dtype=loose[0], width=len(names), columns=tuple(names)),)
+    for kinds in (loose, exact) if "int64" in exact else (loose,):
+        yield tuple(
+            Fed(name=name, dtype=str(kind), width=1, columns=(name,))
+            for name, kind in zip(names, kinds, strict=True)
+        )
 
 
 def _of_array(array: Any) -> Iterator[tuple[Fed, ...]]:

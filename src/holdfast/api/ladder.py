@@ -79,6 +79,9 @@ def _portable_instead(
 ) -> Loaded | None:
     """Return the portable form of what does not load here; None where there is none that serves."""
     if not portable.is_there(version, options):
+        reason = (version.record.portable or {}).get("reason")
+        if reason is not None:
+            refusal.message += f" It has no portable form: {reason!s:.300}."
         return None
     try:
         loaded = portable.load_portable(version, options, replay=replay)

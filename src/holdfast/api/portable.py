@@ -30,7 +30,7 @@ from holdfast.record import Content, Digest, parse_digest
 if TYPE_CHECKING:
     from holdfast.api.version import Version
 
-__all__ = ["PortableModel", "graph_bytes", "is_there", "load_portable", "replayed"]
+__all__ = ["PortableModel", "graph_bytes", "is_there", "load_portable", "replayed", "words"]
 
 _log = logging.getLogger("holdfast")
 
@@ -79,8 +79,7 @@ class PortableModel:
         return sorted({*super().__dir__(), *self.methods, *self._attributes})
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{method} within {error:.2g}" for method, error in self.error.items())
-        return f"<{self._kind} of {self.ref} in its portable form (onnx: {told})>"
+        return f"<{self._kind} of {self.ref} in its portable form ({words(self._graph.form)})>"
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a portable form cannot be pickled; load {self.ref!r} where it goes")
@@ -101,6 +100,18 @@ class PortableModel:
             error.hint = error.hint.replace('"REF"', f'"{self.ref}"')
             error.ref = self.ref
             raise
+
+
+def words(form: Form) -> str:
+    """Return what a form answers, and how near to the model, in words."""
+    told = [
+        f"{method} within {form.outputs[method].absolute:.1g}"
+        if form.outputs[method].absolute
+        else f"{method} equal"
+        for method in METHODS
+        if method in form.outputs
+    ]
+    return f"{form.format}: {', '.join(told)}"
 
 
 def _kind_of(content: Content) -> str:

@@ -323,7 +323,8 @@ def _column(values: Any, fed: Fed, what: str) -> Any:
         return _whole(values, what)
     with np.errstate(over="ignore"):
         narrow = np.ascontiguousarray(values, dtype=np.float32)
-    if np.isinf(narrow).any():
+    whole = values.dtype.kind in "iu"
+    if np.isinf(narrow).any() or (whole and (narrow.astype(np.float64) != values).any()):
         raise _refused(f"{what} holds numbers that float32 does not hold")
     if fed.missing is None and np.isnan(narrow).any():
         raise _refused(f"{what} has missing values, with which it was not proven")
