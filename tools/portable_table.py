@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
 
 def formed(model: Any, inputs: Any) -> forming.Formed | None:
-    """Return what a save finds of a model; None where it records no golden set, so tries nothing."""
+    """Return what a save finds of a model; None where it has no golden set, so tries nothing."""
     registry, adapter = frameworks.registry(), frameworks.adapter_for(model)
     payload = adapter.pack(model, registry)
     try:
@@ -82,4 +82,4 @@ def _zoo() -> Any:
 
 
 if __name__ == "__main__":
-    print("\n".join(lines(list(outcomes(_zoo().plain_cases())))))  # noqa: T201 - its purpose
+    print("\n".join(lines(list(outcomes(_zoo().plain_cases())))))

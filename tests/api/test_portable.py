@@ -230,6 +230,10 @@ def test_a_refused_replay_falls_to_the_form_and_a_form_that_is_wrong_is_refused(
         raise BehaviourMismatch("REFUSED: it differs")
 
     monkeypatch.setattr("holdfast.api.load.load_model", differs)
+    with pytest.raises(BehaviourMismatch, match="it differs"):  # its own libraries: damage
+        version.load()
+    monkeypatch.setattr("holdfast.api.worker.differs", lambda _: True)
+    monkeypatch.setattr("holdfast.api.worker.would_help", lambda *_: False)
     assert version.load_proven().rung == "portable"
     real = Graph.answer
     monkeypatch.setattr(
@@ -356,6 +360,8 @@ def test_preflight_names_the_form(store, monkeypatch, capsys):
     lacking = "holdfast.environment.preflight.libraries"
     finding = Finding("blocks", "scikit-learn is not installed", "pip")
     monkeypatch.setattr(lacking, lambda _: [finding])
+    assert holdfast.preflight("m", store=store).verdict == "cannot"  # the libraries are its own
+    monkeypatch.setattr("holdfast.api.worker.differs", lambda _: True)
     assert holdfast.preflight("m", store=store).verdict == "loads portable"
     with pytest.raises(SystemExit, match="0"):
         main(["preflight", "m", "--store", str(store.path)])

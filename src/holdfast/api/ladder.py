@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 from holdfast.api import load, portable, worker
 from holdfast.api.load import Loaded
 from holdfast.environment import recreate
-from holdfast.errors import BehaviourMismatch, EnvironmentMismatch, HoldfastError, UsageError
+from holdfast.errors import (
+    BehaviourMismatch,
+    EnvironmentMismatch,
+    HoldfastError,
+    MissingExtra,
+    UsageError,
+)
 from holdfast.frameworks import LoadOptions
 
 if TYPE_CHECKING:
@@ -78,7 +84,8 @@ def _portable_instead(
     version: Version, options: LoadOptions, refusal: HoldfastError, *, replay: str
 ) -> Loaded | None:
     """Return the portable form of what does not load here; None where there is none that serves."""
-    if not portable.is_there(version, options):
+    other = isinstance(refusal, MissingExtra) or worker.differs(version.record.environment)
+    if not (other and portable.is_there(version, options)):
         reason = (version.record.portable or {}).get("reason")
         if reason is not None:
             refusal.message += f" It has no portable form: {reason!s:.300}."

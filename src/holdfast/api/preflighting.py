@@ -91,9 +91,10 @@ def _findings(version: Version, steps: tuple[str, ...] | None) -> Iterator[Findi
 
 def _form_serves(version: Version) -> bool:
     """Say whether a portable form is kept and what runs it installed; it is not run."""
-    from holdfast.api import load, portable
+    from holdfast.api import load, portable, worker
 
-    return portable.is_there(version, load.options(None, "auto", None))
+    other = worker.differs(version.record.environment)
+    return other and portable.is_there(version, load.options(None, "auto", None))
 
 
 def _worker_serves(version: Version) -> bool:
