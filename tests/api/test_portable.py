@@ -413,3 +413,69 @@ def test_loads_check_what_was_asked(store):
     with pytest.raises(UsageError, match="'portable' or 'recorded'"):
         version.load(environment="onnx")
     assert not is_there(version, load.options(None, "cuda:0", None))
+
+
+def test_what_a_sandbox_left_chooses_no_other_way_to_be_loaded(tmp_path, monkeypatch):
+    """A record of its making may claim other libraries and bring a form; both are a stranger's."""
+    from holdfast.api import sandboxing
+    from holdfast.environment.sandbox import Outcome
+
+    def left(_, *, folder, **__):
+        holdfast.save(logistic(), sandboxing.boxed.NAME, inputs=ROWS, store=folder / "store")
+        return Outcome(result={"type": "m"}, ended="done", output="", by=None)
+
+    def absent(*_, **__):
+        raise MissingExtra("it does not load here", hint="pip")
+
+    monkeypatch.setattr(sandboxing.boxed, "STORE", "store")
+    monkeypatch.setattr(sandboxing.sandbox, "run", left)
+    monkeypatch.setattr("holdfast.api.load.load_model", absent)
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps(print))
+    with (
+        pytest.raises(MissingExtra, match="does not load here"),
+        sandboxing.opened_in_sandbox(path, holdfast.scan(path), {}),
+    ):
+        pass
+
+
+def test_convert_takes_the_choice_of_a_form(store, tmp_path, capsys):
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(LogisticRegression().fit(ROWS, SIGN)))
+    for choice, kept in (("none", False), ("onnx", True), ("auto", True)):
+        words = ["convert", str(tmp_path / "m.pkl"), "--portable", choice]
+        with pytest.raises(SystemExit, match="0"):
+            main([*words, "--store", str(store.path)])
+        form = holdfast.get("m", store=store).record.portable
+        assert (form is not None and "blob" in form) is kept
+    assert "m@v3" in capsys.readouterr().out
+
+
+def test_a_gap_among_texts_is_that_which_was_proven_and_no_other(store):
+    table = TABLE.assign(town=TABLE["town"].where(TABLE["age"] > 30, None).astype(object))
+    table = table.assign(when=pd.Timestamp("2026-03-01"))  # no part of the model, and never fed
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["town"]))
+    model = make_pipeline(columns, LogisticRegression()).fit(table, table["age"] > 40)
+    answers = portable(holdfast.save(model, "m", inputs=table, store=store))
+    assert np.abs(answers.predict_proba(table) - model.predict_proba(table)).max() < 1e-6
+    assert table["town"].isna().any()
+    for wrong in (np.nan, "None"):
+        with pytest.raises(UsageError, match=r"missing value"):
+            answers.predict(table.assign(town=pd.Series([wrong] * 120, dtype=object)))
+
+
+def test_numbers_that_float32_blurs_inside_the_graph_are_no_form(store):
+    """Whole numbers go in exactly and are floats where they meet others."""
+    codes = RNG.integers(10**8, 10**8 + 5, 120)
+    table = pd.DataFrame({"code": codes, "x": ROWS[:, 0], "town": TABLE["town"]})
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["town"]), remainder="passthrough"
+    )
+    model = make_pipeline(columns, HistGradientBoostingClassifier(min_samples_leaf=3))
+    model.fit(table, codes % 2 == 0)
+    version = holdfast.save(model, "m", inputs=table, store=store)
+    assert "reason" in version.record.portable
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["code", "town"]))
+    exact = make_pipeline(encoder, LogisticRegression()).fit(table, codes % 2 == 0)
+    answers = portable(holdfast.save(exact, "exact", inputs=table, store=store))
+    others = table.assign(code=codes + 1)
+    assert answers.predict(others).tolist() == exact.predict(others).tolist()

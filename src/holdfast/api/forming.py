@@ -155,9 +155,10 @@ def _of_table(table: Any) -> Iterator[tuple[Fed, ...]]:
     Whole numbers are floats first: so a gap or a fraction among them is no surprise, as it is none
     to most models.
     """
-    names = [str(name) for name in table.columns]
-    exact = [_kind(table.iloc[:, place]) for place in range(len(names))]
-    if None in exact or len(set(names)) < len(names):
+    known = {str(name): _kind(table.iloc[:, i]) for i, name in enumerate(table.columns)}
+    names = [name for name, kind in known.items() if kind]  # the model may not need the others
+    exact = [known[name] for name in names]
+    if not names or len(known) < len(table.columns):
         return
     loose = ["string" if kind == "string" else "float32" for kind in exact]
     if len(names) > 1 and len(set(loose)) == 1:

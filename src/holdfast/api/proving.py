@@ -23,13 +23,13 @@ __all__ = ["MOST_RELATIVE", "Live", "prove"]
 
 # Largest difference over the largest value of an answer. float32 holds seven digits, and sums of
 # products lose some of them.
-MOST_RELATIVE: Final = 1e-4
+MOST_RELATIVE: Final = 1e-5
 # Answers whose columns share one scale.
 _ONE_SCALE: Final = ("predict_proba", "decision_function")
 _FAR: Final = 7.0
 _MOST_TRIED: Final = 32  # columns that are tried one at a time
 _UNSEEN: Final = "zzyzx É 七"
-_MARKERS: Final = ("nan", "None", "")
+_MARKERS: Final = ("nan", "None")
 _TEXTS: Final = ("", " ", "É", "ǅ", "x", "7", "_", "a-b_c", "don't", "naïve", "日本語 テキスト")
 
 

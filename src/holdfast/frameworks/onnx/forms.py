@@ -45,8 +45,8 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         dtype: ``float32``, ``int64`` or ``string``.
         width: Its columns; None where a row is one text, which the graph takes as one column.
         columns: Names of the columns that it takes from a table; None where rows had no names.
-        missing: How a missing value is fed: ``nan``, or the text that stands for it; None where
-            the form was not proven with missing values, which are refused then.
+        missing: ``nan`` or, of texts, ``None``: which missing values are let through, texts as
+            that word; None where the form was proven with neither.
     """
 
     name: str
@@ -365,10 +365,10 @@ def _texts(values: Any, fed: Fed, what: str) -> Any:
             made[place] = str(value)
         elif not is_missing(value):
             raise _refused(f"{what} holds a {type(value).__name__} among texts")
-        elif fed.missing is None:
-            raise _refused(f"{what} has missing values, with which it was not proven")
+        elif fed.missing != (marker := "None" if value is None else "nan"):
+            raise _refused(f"{what} has missing values ({marker}), with which it was not proven")
         else:
-            made[place] = fed.missing
+            made[place] = marker
     return made
 
 

@@ -24,7 +24,7 @@ __all__ = ["convert", "is_installed", "made_by", "refuse_slow"]
 _OPSETS: Final = {"": 17, "ai.onnx.ml": 3}
 _LOCALE: Final = b"C.UTF-8"
 # Beyond these a conversion takes more than about a second: skl2onnx walks each tree in Python.
-_MOST_NODES: Final = 20_000
+_MOST_NODES: Final = 15_000
 _MOST_VALUES: Final = 2_000_000
 # A node for every quantile of every column, each looked at again for every other.
 _SLOW: Final = frozenset({"sklearn.QuantileTransformer"})
