@@ -410,6 +410,8 @@ def test_loads_check_what_was_asked(store):
     version = holdfast.save(logistic(), "m", inputs=ROWS, store=store)
     with pytest.raises(UsageError, match="runs a graph"):
         version.load(environment="portable", into=object())
+    with pytest.raises(UsageError, match="replay='perhaps' is not known"):
+        version.load(environment="portable", replay="perhaps")
     with pytest.raises(UsageError, match="'portable' or 'recorded'"):
         version.load(environment="onnx")
     assert not is_there(version, load.options(None, "cuda:0", None))

@@ -65,8 +65,9 @@ def export(
 ) -> Path:
     """Write a version to a new file or folder in a format of others.
 
-    ``safetensors``, ``npz`` and ``h5`` hold the version's tensors and need no framework; every
-    other format is written by the framework from the loaded, proven model.
+    ``safetensors``, ``npz`` and ``h5`` hold the version's tensors and need no framework. ``onnx``
+    of an estimator of scikit-learn is its portable form, made now where none was kept. Every other
+    format is written by the framework from the loaded, proven model.
 
     Args:
         ref: The version.

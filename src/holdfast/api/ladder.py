@@ -51,6 +51,7 @@ def load_version(
             hint=f"holdfast.load({version.ref!r})",
         )
     if environment == "portable":
+        load.require_known(version.ref, verify=verify, replay=replay)
         return portable.load_portable(version, options, replay=replay)
     if environment == "recorded":
         return worker.load_recorded(version, options, verify=verify, replay=replay)

@@ -25,6 +25,7 @@ __all__ = [
     "load_model",
     "mismatch",
     "open_for",
+    "require_known",
 ]
 
 _log = logging.getLogger("holdfast")
@@ -127,6 +128,16 @@ def open_for(store: Store, manifest: Digest, registry: Registry, *, verify: str)
     return OpenVersion(opened.content, record, parts, golden, blob, opened.checked)
 
 
+def require_known(ref: str, *, verify: str, replay: str) -> None:
+    """Raise ``UsageError`` where one of the two is none of the choices."""
+    for given, name in ((verify, "verify"), (replay, "replay")):
+        if given not in ("auto", "always", "never"):
+            raise UsageError(
+                f"{name}={given!r} is not known; use 'auto', 'always' or 'never'.",
+                hint=f"holdfast.load({ref!r})",
+            )
+
+
 def load_model(
     store: Store,
     manifest: Digest,
@@ -142,12 +153,7 @@ def load_model(
         BehaviourMismatch: The golden outputs differ in this environment.
         Corrupt, EnvironmentMismatch, PartialLoad, MissingExtra: See ``holdfast.load``.
     """
-    for given, name in ((verify, "verify"), (replay, "replay")):
-        if given not in ("auto", "always", "never"):
-            raise UsageError(
-                f"{name}={given!r} is not known; use 'auto', 'always' or 'never'.",
-                hint=f"holdfast.load({ref!r})",
-            )
+    require_known(ref, verify=verify, replay=replay)
     registry = frameworks.registry()
     opened = open_for(store, manifest, registry, verify=verify)
     adapter = frameworks.adapter_named(opened.content.framework)
