@@ -36,6 +36,7 @@ REQUIREMENTS: Final[dict[str, str]] = {
     "safetensors": "safetensors>=0.4",
     "scipy": "scipy>=1.9",
     "sentence_transformers": "sentence-transformers>=6.0",
+    "skl2onnx": "skl2onnx>=1.17",
     "sklearn": "scikit-learn>=1.2",
     "spacy": "spacy>=3.7",
     "statsmodels": "statsmodels>=0.14",

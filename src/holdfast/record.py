@@ -330,6 +330,7 @@ class Record(Document, frozen=True, kw_only=True):
         author: Who, as the operating system or git names them.
         environment: Library versions, Python, platform.
         golden: The golden set: calls, tolerance, and the digest of its tensors; None without one.
+        portable: The form that answers without the model's library, or why there is none.
         metrics: Numbers given by the caller.
         params: Parameters given by the caller.
         data: What the caller says of the training data.
@@ -348,6 +349,7 @@ class Record(Document, frozen=True, kw_only=True):
     author: str
     environment: dict[str, Any] = msgspec.field(default_factory=dict)
     golden: dict[str, Any] | None = None
+    portable: dict[str, Any] | None = None
     metrics: dict[str, Any] = msgspec.field(default_factory=dict)
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     data: Any = None

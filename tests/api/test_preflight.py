@@ -33,7 +33,7 @@ def make_kept(store):
 
         if packages:
             monkeypatch.setattr("holdfast.api.save.capture.capture", pretended)
-        version = holdfast.save(model, "churn", inputs=X, store=store)
+        version = holdfast.save(model, "churn", inputs=X, portable=None, store=store)
         if packages:
             monkeypatch.undo()
         return version

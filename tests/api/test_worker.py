@@ -288,7 +288,9 @@ def make_refused(store, monkeypatch):
     def make(**packages):
         with monkeypatch.context() as patch:
             pretended(patch, **packages)
-            return holdfast.save(Ridge().fit(ROWS, ROWS[:, 0]), "m", inputs=ROWS, store=store)
+            return holdfast.save(
+                Ridge().fit(ROWS, ROWS[:, 0]), "m", inputs=ROWS, portable=None, store=store
+            )
 
     def refuse(*_, **__):
         raise BehaviourMismatch("REFUSED: it differs.", hint="hold show m")
@@ -360,7 +362,7 @@ def test_usage(store):
 def test_preflight_knows_the_worker(store, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         pretended(patch, catboost="1.2.2")
-        holdfast.save(Ridge().fit(ROWS, ROWS[:, 0]), "m", inputs=ROWS, store=store)
+        holdfast.save(Ridge().fit(ROWS, ROWS[:, 0]), "m", inputs=ROWS, portable=None, store=store)
     found = holdfast.preflight("m", store=store)
     assert found.verdict == "needs its worker"
     with pytest.raises(SystemExit) as stopped:
@@ -375,7 +377,7 @@ def test_preflight_remembers_a_replay_that_was_not_passed(store, monkeypatch):
     live = Ridge().fit(ROWS, ROWS[:, 0])
     with monkeypatch.context() as patch:
         pretended(patch, **{"scikit-learn": "1.8.0"})
-        version = holdfast.save(live, "m", inputs=ROWS, store=store)
+        version = holdfast.save(live, "m", inputs=ROWS, portable=None, store=store)
     with monkeypatch.context() as patch:
         patch.setattr(Ridge, "predict", lambda self, X: X @ self.coef_)
         with pytest.raises(BehaviourMismatch):

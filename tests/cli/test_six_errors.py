@@ -31,7 +31,9 @@ def churn_model(store):
     data = load_breast_cancer(as_frame=True)
     frame = data.data.iloc[:, :3]
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, data.target)
-    holdfast.save(model, "churn", inputs=frame, labels=["stay", "leave"], store=store)
+    holdfast.save(
+        model, "churn", inputs=frame, labels=["stay", "leave"], portable=None, store=store
+    )
     return frame
 
 

@@ -189,7 +189,7 @@ def test_a_predictor_makes_one_session_for_many_calls(tmp_path, monkeypatch):
     holdfast.save(added(), "m", inputs={"a": ROWS, "b": ROWS}, store=tmp_path / "s")
     predictor = holdfast.get("m", store=tmp_path / "s").predictor()
     predictor.predict({"a": ROWS, "b": ROWS})
-    monkeypatch.setattr(run, "_session", None)  # another would need it
+    monkeypatch.setattr(run, "open_session", None)  # another would need it
     for _ in range(3):
         predictor.predict({"a": ROWS, "b": ROWS})
 

@@ -42,7 +42,7 @@ def main(
     try:
         model = KINDS[kind](Path(file))
         inputs = None if rows is None else load("rows", store=rows)
-        version = save(model, NAME, inputs=inputs, golden=golden, store=STORE)
+        version = save(model, NAME, inputs=inputs, golden=golden, portable=None, store=STORE)
     except HoldfastError as error:
         return {"error": error.message, "code": error.code}
     except BaseException as error:  # noqa: BLE001 - the file may raise whatever it likes

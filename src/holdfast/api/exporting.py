@@ -33,6 +33,8 @@ _TENSORS: Final = {
     "npz": "the tensors, for numpy.load",
     "h5": "the tensors by their paths, for h5py",
 }
+# Frameworks whose models get portable forms.
+_FORMED: Final = ("sklearn",)
 # What formats of frameworks hold.
 _WORDS: Final = {
     "cbm": "the model, for CatBoost",
@@ -63,8 +65,9 @@ def export(
 ) -> Path:
     """Write a version to a new file or folder in a format of others.
 
-    ``safetensors``, ``npz`` and ``h5`` hold the version's tensors and need no framework; every
-    other format is written by the framework from the loaded, proven model.
+    ``safetensors``, ``npz`` and ``h5`` hold the version's tensors and need no framework. ``onnx``
+    of an estimator of scikit-learn is its portable form, made now where none was kept. Every other
+    format is written by the framework from the loaded, proven model.
 
     Args:
         ref: The version.
@@ -107,6 +110,8 @@ def formats(
     native = frameworks.adapter_named(version.content.framework).WRITES
     endings = {name: ending for ending, name in _ENDINGS.items()}
     found = {name: _WORDS.get(name, "the model, in the framework's own format") for name in native}
+    if version.content.framework in _FORMED:
+        found |= {"onnx": _WORDS["onnx"]}
     if version.content.tensors:
         found |= {name: words for name, words in _TENSORS.items() if name not in native}
     return {name: (endings.get(name, ""), words) for name, words in found.items()}
@@ -117,6 +122,8 @@ def _writer(version: Version, target: Path, wanted: str | None) -> Callable[[Pat
     framework = version.content.framework
     native = frameworks.adapter_named(framework).WRITES
     tensors = _TENSOR_WRITERS if version.content.tensors else {}
+    if framework in _FORMED:
+        tensors = {"onnx": _onnx, **tensors}
     known = [*native, *(name for name in tensors if name not in native)]
     chosen = wanted or _ENDINGS.get(target.suffix.lower()) or _folder_format(target, native)
     if chosen is None or chosen not in known:
@@ -178,6 +185,44 @@ def _safetensors(version: Version, path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _onnx(version: Version, path: Path) -> None:
+    """Write the portable form that is kept, or one that is made and proven now."""
+    from holdfast.api import portable
+
+    kept = version.record.portable or {}
+    data = portable.graph_bytes(version) if "blob" in kept else _formed_now(version)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _formed_now(version: Version) -> bytes:
+    """Make the portable form of a version that has none, of its model and golden set here."""
+    from holdfast.api import forming
+    from holdfast.api.load import behaviour_of
+    from holdfast.archive import golden as goldens
+
+    registry, record = frameworks.registry(), version.record
+    adapter = frameworks.adapter_named(version.content.framework)
+    model, captured = version.load(environment="here"), None
+    if record.golden is not None:
+        golden = goldens.Golden.parse(record.golden)
+        blob = None if golden.blob is None else version.store.blobs.read(Digest(golden.blob))
+        rows = goldens.inputs_of(golden, None if blob is None else memoryview(blob), registry)
+        behaviour = behaviour_of(adapter, model)
+        captured = goldens.capture(behaviour, rows, registry, mode="inputs")
+    try:
+        form = forming.formed("onnx", forming.Subject(adapter, model, captured), registry)
+    except Unsupported as error:
+        error.message = f"{version.ref} cannot be exported as ONNX. {error.message}"
+        error.hint = f"hold export {version.ref} model.safetensors"
+        raise
+    assert form is not None  # noqa: S101 - it was asked for by name
+    assert form.blob is not None  # noqa: S101 - same
+    return form.blob
 
 
 def _npz(version: Version, path: Path) -> None:

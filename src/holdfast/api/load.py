@@ -17,7 +17,17 @@ from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Opened
 from holdfast.record import Content, Digest, Record
 
-__all__ = ["REFUSED", "Loaded", "OpenVersion", "behaviour_of", "load_model", "mismatch", "open_for"]
+__all__ = [
+    "LEVELS",
+    "REFUSED",
+    "Loaded",
+    "OpenVersion",
+    "behaviour_of",
+    "load_model",
+    "mismatch",
+    "open_for",
+    "require_known",
+]
 
 _log = logging.getLogger("holdfast")
 
@@ -66,8 +76,8 @@ class Loaded:
         proof: ``replayed``, ``replayed on synthetic inputs``, ``state only`` or ``unproved``.
         replay: What the replay found; None when a stamp or nothing stood for it.
         stamped: True when an earlier replay in this very environment stood for this one.
-        rung: ``native``, or ``migrated`` where attributes of another release of a library were
-            made those of the installed one.
+        rung: ``native``; ``migrated`` where attributes of another release of a library were made
+            those of the installed one; ``portable``; ``worker``.
     """
 
     model: Any
@@ -119,6 +129,16 @@ def open_for(store: Store, manifest: Digest, registry: Registry, *, verify: str)
     return OpenVersion(opened.content, record, parts, golden, blob, opened.checked)
 
 
+def require_known(ref: str, *, verify: str, replay: str) -> None:
+    """Raise ``UsageError`` where one of the two is none of the choices."""
+    for given, name in ((verify, "verify"), (replay, "replay")):
+        if given not in ("auto", "always", "never"):
+            raise UsageError(
+                f"{name}={given!r} is not known; use 'auto', 'always' or 'never'.",
+                hint=f"holdfast.load({ref!r})",
+            )
+
+
 def load_model(
     store: Store,
     manifest: Digest,
@@ -134,12 +154,7 @@ def load_model(
         BehaviourMismatch: The golden outputs differ in this environment.
         Corrupt, EnvironmentMismatch, PartialLoad, MissingExtra: See ``holdfast.load``.
     """
-    for given, name in ((verify, "verify"), (replay, "replay")):
-        if given not in ("auto", "always", "never"):
-            raise UsageError(
-                f"{name}={given!r} is not known; use 'auto', 'always' or 'never'.",
-                hint=f"holdfast.load({ref!r})",
-            )
+    require_known(ref, verify=verify, replay=replay)
     registry = frameworks.registry()
     opened = open_for(store, manifest, registry, verify=verify)
     adapter = frameworks.adapter_named(opened.content.framework)

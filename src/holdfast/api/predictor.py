@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from holdfast import frameworks
+from holdfast.api.portable import PortableModel
 from holdfast.api.threshold import decide, threshold_of
 from holdfast.api.worker import WorkerModel
 from holdfast.archive.align import align
@@ -39,7 +40,7 @@ class Predictor:
         require_sound(content.signature, ref)
         self.notes: tuple[str, ...] = ()
         self.threshold = threshold_of(content.signature, ref)
-        if isinstance(model, WorkerModel):  # its framework may not be installed here
+        if isinstance(model, WorkerModel | PortableModel):  # its framework may be absent
             self.methods, self._ask = model.output_methods(), model.answer
         else:
             adapter = frameworks.adapter_named(content.framework)

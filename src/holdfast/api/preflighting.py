@@ -26,7 +26,8 @@ class Preflight(NamedTuple):
 
     Attributes:
         ref: The version.
-        verdict: ``loads here``, ``loads migrated``, ``needs its worker`` or ``cannot``.
+        verdict: ``loads here``, ``loads migrated``, ``loads portable``, ``needs its worker`` or
+            ``cannot``.
         tested: What stands behind the verdict.
         findings: All of them, those that block first.
     """
@@ -69,6 +70,8 @@ def preflight(ref: str, *, store: Store | str | os.PathLike[str] | None = None) 
         of_libraries = {*environments.libraries(version.record.environment), *_refused(version)}
         missing = blocking <= of_libraries
         verdict = "needs its worker" if missing and _worker_serves(version) else "cannot"
+        if missing and _form_serves(version):
+            verdict = "loads portable"
     return Preflight(version.ref, verdict, _tested(version), tuple(findings))
 
 
@@ -84,6 +87,14 @@ def _findings(version: Version, steps: tuple[str, ...] | None) -> Iterator[Findi
         yield Finding("note", f"migrates: {len(steps) - _SHOWN} more steps")
     yield from environments.devices(environment)
     yield from environments.memory(version.size)
+
+
+def _form_serves(version: Version) -> bool:
+    """Say whether a portable form is kept and what runs it installed; it is not run."""
+    from holdfast.api import load, portable, worker
+
+    other = worker.differs(version.record.environment)
+    return other and portable.is_there(version, load.options(None, "auto", None))
 
 
 def _worker_serves(version: Version) -> bool:

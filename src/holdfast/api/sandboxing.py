@@ -74,7 +74,13 @@ def opened_in_sandbox(path: Path, report: Report, options: Mapping[str, Any]) ->
             limits=_limits(path),
         )
         told = _told(path, outcome)
-        model = load(boxed.NAME, store=folder / boxed.STORE, verify="always", replay="always")
+        model = load(
+            boxed.NAME,
+            store=folder / boxed.STORE,
+            verify="always",
+            replay="always",
+            environment="here",  # what it left chooses no other way to be loaded
+        )
         if type(model) in _NO_MODELS:
             said = f"what comes out is of the type {type(model).__name__}, no model."
             raise Unsupported(f"{path} was opened in a sandbox: {said}", hint=f"hold scan {path}")

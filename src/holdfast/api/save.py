@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from holdfast import frameworks
+from holdfast.api import forming
 from holdfast.api.files import model_from_file
 from holdfast.api.load import behaviour_of, mismatch, open_for
 from holdfast.api.progress import bytes_progress
@@ -49,6 +50,7 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
     license: str | None = None,  # noqa: A002 - the field's own word
     files: Mapping[str, Any] | Sequence[os.PathLike[str]] | None = None,
     golden: str | None = "inputs",
+    portable: str | None = "auto",
     store: Store | str | os.PathLike[str] | None = None,
     allow_secrets: Sequence[str] = (),
 ) -> Version:
@@ -76,6 +78,9 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
         license: SPDX expression of the weights' licence.
         files: Files to keep with it: name to path or bytes, or a list of paths.
         golden: ``"inputs"``; ``"synthetic"`` keeps none of the caller's rows; None keeps nothing.
+        portable: ``"auto"``: estimators of scikit-learn also get a form that answers without their
+            library, where skl2onnx is installed, the conversion is quick and its answers prove
+            equal within the precision of float32; ``"onnx"``: it must have one; None: none.
         store: Store or path; default: the store in force, made when it is not there.
         allow_secrets: Places that look like credentials and may be stored all the same.
 
@@ -101,7 +106,9 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
         model = model_from_file(model)
     opened = the_store(store, create=True)
     with capture.GitSource() as source, mapped_os_errors(opened.path, f"saving {name}"):
-        return _Saving(opened, name, said, allow_secrets, source).run(model, inputs, golden)
+        return _Saving(opened, name, said, allow_secrets, source).run(
+            model, inputs, golden, portable
+        )
 
 
 class _Kept(NamedTuple):
@@ -145,7 +152,7 @@ class _Saving:
         self._started = time.perf_counter()
         self._source = source
 
-    def run(self, model: Any, inputs: Any, mode: str | None) -> Version:
+    def run(self, model: Any, inputs: Any, mode: str | None, portable: str | None) -> Version:
         adapter = frameworks.adapter_for(model)
         parents = tuple(self._parent(ref) for ref in self.said.parents)
         payload = adapter.pack(model, self.registry)
@@ -157,9 +164,14 @@ class _Saving:
         if self.said.threshold is not None:
             refuse_unusable(model, behaviour, captured)
         self._step("record golden outputs")
+        subject = forming.Subject(adapter, model, captured, inputs, payload)
+        form = forming.formed(portable, subject, self.registry)
+        self._step("portable form")
         described = self._signature(captured, inputs, model)
         record = self._record(adapter, model, payload, captured, parents)
-        kept = self._write(adapter, payload, captured, described, record)
+        record = msgspec.structs.replace(record, portable=None if form is None else form.document)
+        beside = [each.blob for each in (captured, form) if each is not None and each.blob]
+        kept = self._write(adapter, payload, beside, described, record)
         self._step("hash and write")
         healed = 0
         try:
@@ -168,7 +180,7 @@ class _Saving:
             healed = self._set_damaged_aside(kept)
             if not healed:
                 raise
-            kept = self._write(adapter, payload, captured, described, record)
+            kept = self._write(adapter, payload, beside, described, record)
             proof = self._prove(adapter, kept.manifest_id, captured, model)
         self._step("re-read and replay")
         twins = self.store.catalogue.by_content(self.name, kept.manifest.content)
@@ -255,7 +267,7 @@ class _Saving:
         self,
         adapter: Adapter,
         payload: Payload,
-        captured: goldens.Captured | None,
+        beside: Sequence[bytes],
         described: dict[str, Any],
         record: Record,
     ) -> _Kept:
@@ -276,7 +288,7 @@ class _Saving:
             ),
             signature=described,
         )
-        golden = [write.write_document(blobs, captured.blob)] if captured and captured.blob else []
+        others = [write.write_document(blobs, data) for data in beside]
         content_id = write.write_document(blobs, content.encode())
         record = msgspec.structs.replace(record, content=content_id)
         manifest = Manifest(
@@ -284,7 +296,7 @@ class _Saving:
             record=write.write_document(blobs, record.encode()),
             pieces=written.pieces,
         )
-        named = [*golden, *(Digest(entry.digest) for entry in content.files)]
+        named = [*others, *(Digest(entry.digest) for entry in content.files)]
         return _Kept(
             written, manifest, write.write_document(blobs, manifest.encode()), tuple(named)
         )

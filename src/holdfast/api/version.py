@@ -195,6 +195,7 @@ class Version:
             "labels": ", ".join(content.signature.get("labels", ())),
             "threshold": threshold_words(content.signature),
             "golden set": _golden_words(record),
+            "portable": _portable_words(record),
             "note": record.note or "",
             "license": record.license or "not set",
         }
@@ -214,6 +215,17 @@ class Version:
             for title, text in self.facts().items()
         )
         return f"<table><caption><b>{html.escape(self.ref)}</b></caption>{rows}</table>"
+
+
+def _portable_words(record: Record) -> str:
+    kept = record.portable
+    if kept is None:
+        return ""
+    if "blob" not in kept:
+        return f"none: {kept.get('reason')!s:.300}"
+    outputs = kept.get("outputs")
+    methods = ", ".join(map(str, outputs)) if isinstance(outputs, dict) else ""
+    return f"{kept.get('format')!s:.20}: {methods:.100}"
 
 
 def _golden_words(record: Record) -> str:

@@ -34,7 +34,15 @@ from holdfast.record import Record
 if TYPE_CHECKING:
     from holdfast.api.version import Version
 
-__all__ = ["WorkerModel", "load_recorded", "locked_plan", "named", "plan_for", "would_help"]
+__all__ = [
+    "WorkerModel",
+    "differs",
+    "load_recorded",
+    "locked_plan",
+    "named",
+    "plan_for",
+    "would_help",
+]
 
 _log = logging.getLogger("holdfast")
 
@@ -243,7 +251,7 @@ def would_help(version: Version, options: LoadOptions) -> bool:
     if asked or options.device not in ("auto", "cpu"):
         return False
     unknown = {*version.content.structure.types} - frameworks.registry().by_id.keys()
-    if unknown or not _differs(version.record.environment):
+    if unknown or not differs(version.record.environment):
         return False
     try:
         plan_for(version)
@@ -252,7 +260,7 @@ def would_help(version: Version, options: LoadOptions) -> bool:
     return True
 
 
-def _differs(recorded: Mapping[str, Any]) -> bool:
+def differs(recorded: Mapping[str, Any]) -> bool:
     """Say whether libraries are other than recorded, Holdfast's own release aside."""
     packages = recorded.get("packages")
     here = capture.same_packages(recorded)["packages"]

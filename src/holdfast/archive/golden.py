@@ -33,6 +33,7 @@ __all__ = [
     "Replay",
     "capture",
     "golden_digest",
+    "inputs_of",
     "outputs_apart",
     "replay",
     "take_rows",
@@ -434,6 +435,12 @@ def _summary(golden: Golden, results: list[Difference], started: float) -> Repla
         shapes_only=golden.nondeterministic,
         seconds=time.perf_counter() - started,
     )
+
+
+def inputs_of(golden: Golden, blob: memoryview | None, registry: Registry) -> Any:
+    """Return the inputs of a golden set; raises ``Corrupt`` where it is damaged."""
+    held = _opened(golden, blob)["inputs"]
+    return _Inputs(held.structure, held.tensors, registry).rows(None)
 
 
 def golden_digest(golden: Golden) -> Digest:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from holdfast.archive import layout
 from holdfast.archive.stamps import Identity, Stamps
@@ -341,15 +341,20 @@ def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
         Corrupt: A document is missing or damaged.
     """
     found, content, record = _documents(store, manifest)
-    golden = (record.golden or {}).get("blob")
     named = [
         found.content,
         found.record,
         *(piece.digest for piece in found.pieces),
         *(entry.digest for entry in content.files),
-        *([golden] if golden is not None else []),
+        *_beside(record),
     ]
     return tuple(dict.fromkeys([manifest, *map(parse_digest, named)]))
+
+
+def _beside(record: Record) -> list[Any]:
+    """Return the digests that a record itself names: of its golden set and its portable form."""
+    named = [(part or {}).get("blob") for part in (record.golden, record.portable)]
+    return [digest for digest in named if digest is not None]
 
 
 def verify_version(store: BlobStore, manifest: Digest) -> Checked:
@@ -361,6 +366,6 @@ def verify_version(store: BlobStore, manifest: Digest) -> Checked:
     blobs = blobs_of(store, manifest)
     opened = open_version(store, manifest, verify="always", stamps=None)
     opened.tensors.open_all()
-    if opened.record.golden is not None and opened.record.golden.get("blob") is not None:
-        store.read(parse_digest(opened.record.golden["blob"]))
+    for digest in _beside(opened.record):
+        store.read(parse_digest(digest))
     return Checked(len(blobs), sum(store.size(blob) for blob in blobs))

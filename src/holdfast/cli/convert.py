@@ -22,10 +22,15 @@ _USUAL: Final = "read as data"
 @click.option("--name", help="The model's name; for several files each gets its own file's name.")
 @click.option("--note", help="Free text.")
 @click.option("--sandbox", is_flag=True, help="Run what cannot be read as data, shut in.")
+@click.option(
+    "--portable",
+    type=click.Choice(("auto", "onnx", "none")),
+    default="auto",
+    show_default=True,
+    help="A form that answers without the model's library: where quick, always, or never.",
+)
 @out_options
-def convert(
-    paths: tuple[Path, ...], name: str | None, note: str | None, out: Out, *, sandbox: bool
-) -> None:
+def convert(paths: tuple[Path, ...], name: str | None, out: Out, **given: Any) -> None:
     """Take over each of PATHS, files or folders of them, as a version; nothing in them is run.
 
     With --sandbox a file that is more than data is opened in a process without network, with one
@@ -35,6 +40,7 @@ def convert(
     """
     from holdfast.api.converting import convert as take
 
+    given["portable"] = None if given["portable"] == "none" else given["portable"]
     files = [file for path in paths for file in _files(path)]
     if name is not None and len(files) != 1:
         raise UsageError(
@@ -45,7 +51,7 @@ def convert(
     failed: list[HoldfastError] = []
     for file, own in zip(files, _names(files), strict=True):
         try:
-            version = take(file, name or own, note=note, sandbox=sandbox, store=out.store)
+            version = take(file, name or own, store=out.store, **given)
         except HoldfastError as error:
             failed.append(error)
             rows.append({"file": str(file), "error": error.code, "message": error.message})

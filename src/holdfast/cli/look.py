@@ -214,6 +214,8 @@ def preflight(ref: str, out: Out) -> None:
         fix = f"  # {finding.fix}" if finding.fix else ""
         lines += [f"  {finding.kind:<8} {clean(finding.what + fix)}"]
     out.data(found.document(), lines, [found.verdict])
+    if found.verdict == "loads portable":
+        out.talk(f"Try: hold predict {found.ref} rows.csv --environment portable")
     if found.verdict == "needs its worker":
         out.talk(f"Try: hold predict {found.ref} rows.csv --environment recorded")
     if found.verdict == "cannot":

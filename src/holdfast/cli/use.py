@@ -147,10 +147,10 @@ def _verified_line(item: dict[str, Any]) -> str:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "--environment",
-    type=click.Choice(("auto", "here", "recorded")),
+    type=click.Choice(("auto", "here", "portable", "recorded")),
     default="auto",
     show_default=True,
-    help="Under which libraries: those here, those of its time, or the second after the first.",
+    help="Under the libraries here, as its portable form, under those of its time; auto: in turn.",
 )
 @out_options
 def predict(ref: str, data: Path, out: Out, *, environment: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -17,7 +18,16 @@ from holdfast.frameworks.onnx.files import OnnxFile
 from holdfast.plugins import import_extra
 from holdfast.trust.onnx_graph import Described
 
-__all__ = ["call", "can_run", "is_installed", "opens", "synthetic"]
+__all__ = [
+    "Session",
+    "call",
+    "can_run",
+    "is_installed",
+    "open_session",
+    "opens",
+    "run",
+    "synthetic",
+]
 
 _LOG: Final = logging.getLogger("holdfast")
 _MAX_BYTES: Final = 1_000_000
@@ -93,7 +103,7 @@ def can_run(model: Any) -> bool:
 def opens(model: Any) -> bool:
     """Say whether onnxruntime makes a session of a model."""
     try:
-        return can_run(model) and _NEWEST.of(protos.file_of(model), _session) is not None
+        return can_run(model) and _NEWEST.of(protos.file_of(model), open_session) is not None
     except UsageError:
         return False
 
@@ -116,7 +126,7 @@ def _fits(file: OnnxFile) -> bool:
     return file.nbytes <= onnx_files.MOST_BYTES and importlib.util.find_spec("onnx") is not None
 
 
-def _session(file: OnnxFile) -> Session:
+def open_session(file: OnnxFile) -> Session:
     """Make a session of judged bytes; the model never opens a file by itself.
 
     Raises:
@@ -131,6 +141,7 @@ def _session(file: OnnxFile) -> Session:
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 4
+    _bound_memory(options)
     data = bytes(file.data)
     if files and _takes_files():
         sizes = [memoryview(part).nbytes for part in files.values()]
@@ -147,6 +158,32 @@ def _session(file: OnnxFile) -> Session:
             hint='python -m pip install --upgrade "onnxruntime>=1.17"',
         ) from error
     return Session(session, _has_loops(described))
+
+
+def _bound_memory(options: Any) -> None:
+    """Have a session take its memory from what all sessions of Holdfast share, which is bounded."""
+    if _memory_is_bounded():
+        options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+@functools.lru_cache(maxsize=1)
+def _memory_is_bounded() -> bool:
+    """Bound what graphs may allocate to half of the machine's memory, once per process.
+
+    A few bytes of a graph can ask for an array of any size.
+    """
+    runtime = _runtime()
+    try:
+        half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        kinds = runtime.capi.onnxruntime_pybind11_state
+        memory = runtime.OrtMemoryInfo(
+            "Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, kinds.OrtMemType.DEFAULT
+        )
+        runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg({"max_mem": half}))
+    except Exception as error:  # noqa: BLE001 - a runtime without it, or the program made its own
+        _LOG.info("the memory of ONNX graphs is not bounded: %s", str(error)[:200])
+        return False
+    return True
 
 
 def _has_loops(described: Described) -> bool:
@@ -169,7 +206,7 @@ def call(model: Any, inputs: Any) -> Any:
     Raises:
         UsageError: The inputs are not the graph's, or it ran for too long.
     """
-    session = _NEWEST.of(protos.file_of(model), _session)
+    session = _NEWEST.of(protos.file_of(model), open_session)
     wanted = session.runtime.get_inputs()
     pairs = _named(wanted, inputs)
     try:
@@ -227,11 +264,11 @@ def _in_batches(session: Session, given: Mapping[str, Any]) -> list[Any]:
     """Run once; a graph of a fixed number of rows as often as it takes, filled up with the last."""
     size, rows = _fixed_rows(session.runtime), _rows(given)
     if size is None or rows in (None, size, 0):
-        return _run(session, given)
+        return run(session, given)
     found = []
     for start in range(0, rows, size):
         take = np.minimum(np.arange(start, start + size), rows - 1)
-        found.append(_run(session, {name: array[take] for name, array in given.items()}))
+        found.append(run(session, {name: array[take] for name, array in given.items()}))
     return [_joined(parts)[:rows] for parts in zip(*found, strict=True)]
 
 
@@ -260,7 +297,8 @@ def _rows(given: Mapping[str, Any]) -> Any:
     return rows.pop() if len(rows) == 1 else None
 
 
-def _run(session: Session, given: Mapping[str, Any]) -> list[Any]:
+def run(session: Session, given: Mapping[str, Any]) -> list[Any]:
+    """Run a session on arrays by input; raises ``UsageError``. A graph with loops is stopped."""
     options = _runtime().RunOptions()
     options.log_severity_level = 4
     watch = threading.Timer(_LONGEST, setattr, (options, "terminate", True))
@@ -297,7 +335,7 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
         seed: Of the generator.
     """
     try:
-        wanted = _NEWEST.of(protos.file_of(model), _session).runtime.get_inputs()
+        wanted = _NEWEST.of(protos.file_of(model), open_session).runtime.get_inputs()
     except UsageError:
         return None
     for count in (rows, 8, 1):
