@@ -1,0 +1,179 @@
+"""What checks found: one document per version and environment, read as a stranger's word."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, ClassVar, Final, NamedTuple
+
+from holdfast.environment import capture
+from holdfast.errors import Corrupt, HoldfastError
+from holdfast.record import FORMAT, Digest, Document, parse_digest
+from holdfast.store.base import CheckFiles
+
+__all__ = ["OUTCOMES", "PROVEN", "Check", "Checks", "Kept", "here"]
+
+# Outcomes that stand for the bytes and, as far as it was recorded, for the behaviour.
+PROVEN: Final = ("replayed", "replayed on synthetic inputs", "state only")
+OUTCOMES: Final = (*PROVEN, "unproved", "refused", "damaged", "failed")
+
+_MOST_TEXT: Final = 2000
+_MOST_FACTS: Final = 1000
+_SKEW: Final = dt.timedelta(days=1)
+
+
+class Check(Document, frozen=True, kw_only=True):
+    """What one check of a version found in one environment.
+
+    Attributes:
+        record: Digest of the version's record.
+        manifest: Digest of the manifest by which its bytes were found.
+        at: When the outcome was found, RFC 3339 in UTC with microseconds.
+        hashed: When the bytes were last hashed, ``at`` or later.
+        by: Who.
+        environment: Facts as in a record; ``packages`` are those that the record names, null where
+            one is not installed.
+        blobs: Blobs that were hashed.
+        size: Their bytes.
+        outcome: One of ``OUTCOMES``; a proof level may go on after a comma.
+        detail: The outcome in words.
+        rung: ``native`` or ``migrated``; None where nothing was built.
+    """
+
+    title: ClassVar[str] = "check"
+
+    format: str = FORMAT
+    record: str
+    manifest: str
+    at: str
+    hashed: str
+    by: str
+    environment: dict[str, Any]
+    blobs: int
+    size: int
+    outcome: str
+    detail: str
+    rung: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The outcome as one of ``OUTCOMES``."""
+        return self.outcome.partition(",")[0]
+
+    @property
+    def key(self) -> str:
+        """Name of its environment."""
+        return capture.environment_key(self.environment)
+
+
+class Kept(NamedTuple):
+    """All checks of a store.
+
+    Attributes:
+        by_record: Checks of each record, the newest first.
+        ignored: How many documents were passed over, for they are damaged or forged.
+    """
+
+    by_record: dict[Digest, list[Check]]
+    ignored: int
+
+
+def here(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of this environment that matter for a record, absent packages as null.
+
+    Args:
+        recorded: The record's environment.
+    """
+    facts = capture.same_packages(recorded)
+    named = recorded.get("packages")
+    present = facts["packages"]
+    names = sorted(map(str, named))[:_MOST_FACTS] if isinstance(named, dict) else ()
+    return {**facts, "packages": {name[:200]: present.get(name) for name in names}}
+
+
+class Checks:
+    """The checks that a store keeps.
+
+    Args:
+        files: Where they are.
+    """
+
+    def __init__(self, files: CheckFiles) -> None:
+        self._files = files
+
+    def add(self, check: Check) -> None:
+        """Keep a check in place of the one before it in the same environment.
+
+        Raises:
+            HoldfastError: It cannot be written.
+        """
+        self._files.put(parse_digest(check.record), check.key, check.encode())
+
+    def get(self, record: Digest, key: str) -> Check | None:
+        """Return the check of a record in one environment, if there is a sound one."""
+        return next((check for check in self.of(record) if check.key == key), None)
+
+    def of(self, record: Digest) -> list[Check]:
+        """Return the checks of a record, the newest first; unsound ones are passed over."""
+        return [check for check in self._judged(record) if check is not None]
+
+    def all(self) -> Kept:
+        """Return every check."""
+        found: dict[Digest, list[Check]] = {}
+        ignored = 0
+        for record in self._files.records():
+            judged = self._judged(record)
+            sound = [check for check in judged if check is not None]
+            ignored += len(judged) - len(sound)
+            found[record] = sound
+        return Kept(found, ignored)
+
+    def keep_only(self, records: Collection[Digest], *, dry_run: bool = False) -> int:
+        """Delete the checks of all other records and return how many records that were."""
+        gone = [record for record in self._files.records() if record not in records]
+        for record in () if dry_run else gone:
+            self._files.remove(record)
+        return len(gone)
+
+    def _judged(self, record: Digest) -> list[Check | None]:
+        latest = (dt.datetime.now(tz=dt.UTC) + _SKEW).isoformat()
+        found = [_judged(record, key, data, latest) for key, data in self._files.read(record)]
+        return sorted(found, key=lambda check: "" if check is None else check.hashed, reverse=True)
+
+
+def _judged(record: Digest, key: str, data: bytes, latest: str) -> Check | None:
+    """Return a check that can be what it says, and None for any other."""
+    try:
+        check = Check.decode(data)
+        sound = (
+            check.record == record
+            and all(map(_is_moment, (check.at, check.hashed)))
+            and check.at <= check.hashed < latest
+            and check.kind in OUTCOMES
+            and min(check.blobs, check.size) >= 0
+            and all(_is_short(text) for text in _texts(check))
+            and check.key == key
+        )
+        parse_digest(check.manifest)
+    except (HoldfastError, ValueError, TypeError, RecursionError):
+        return None
+    return check if sound else None
+
+
+def _texts(check: Check) -> Iterator[object]:
+    yield from (check.by, check.outcome, check.detail, check.rung)
+    packages = check.environment.get("packages")
+    if not isinstance(packages, dict) or len(packages) + len(check.environment) > _MOST_FACTS:
+        raise Corrupt("its environment is none")
+    yield from (*packages, *packages.values())
+    for name, value in check.environment.items():
+        if name != "packages":
+            yield from (name, str(value) if type(value) is int else value)
+
+
+def _is_short(text: object) -> bool:
+    return text is None or (isinstance(text, str) and len(text) <= _MOST_TEXT)
+
+
+def _is_moment(text: str) -> bool:
+    return len(text) == 27 and text.endswith("Z") and dt.datetime.fromisoformat(text) is not None
