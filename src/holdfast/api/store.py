@@ -20,6 +20,7 @@ from holdfast.store.checks import LocalChecks
 from holdfast.store.local import LocalStore
 
 if TYPE_CHECKING:
+    from holdfast.api.ageing import Ageing
     from holdfast.api.fixity import Fixity
 
 __all__ = ["Store", "resolve", "the_store"]
@@ -96,6 +97,20 @@ class Store:
         from holdfast.api.fixity import verify_all
 
         return verify_all(self, sample=sample, replay=replay)
+
+    def ageing(self, *, everything: bool = False) -> Ageing:
+        """Say which versions need attention and what to do, and what was checked where.
+
+        Reads the log, the records and what ``verify`` has kept; nothing of a model is run and no
+        framework is imported.
+
+        Args:
+            everything: All versions; by default those that have an alias or are the newest of a
+                name.
+        """
+        from holdfast.api.ageing import ageing
+
+        return ageing(self, everything=everything)
 
     @property
     def key(self) -> str:

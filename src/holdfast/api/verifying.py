@@ -1,4 +1,4 @@
-"""Proving one version now: its log's chain, every byte, its golden set; and what was found, kept."""
+"""Proving one version now: its log's chain, every byte, its golden set; the result is kept."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["ageing", "verify"]
 
 _BAD: Final = ("damaged", "refused", "failed")
-_WIDTH: Final = 80
 
 
 @click.command()
@@ -49,7 +49,7 @@ def verify(
 
 def _verify_named(refs: Sequence[str], out: Out, *, replay: bool) -> None:
     from holdfast.api.store import the_store
-    from holdfast.api.verifying import Verified, failure, verify as prove
+    from holdfast.api.verifying import failure, verify as prove
     from holdfast.archive.read import Checked
 
     store = the_store(out.store)
@@ -127,17 +127,15 @@ def _lines(found: Verified) -> list[str]:
         line = f"{found.ref}  {found.proof.upper()}  {words}"
     else:
         line = f"{found.ref}  {sizes}  {words}"
-    return wrapped(clean(line), "  ")
+    return _wrapped(clean(line), "  ")
 
 
-def wrapped(text: str, indent: str) -> list[str]:
+def _wrapped(text: str, indent: str) -> list[str]:
     """Break a line for a terminal; a pipe gets it whole."""
     if not sys.stdout.isatty():
         return [text]
-    import shutil
-
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns
-    return textwrap.wrap(text, max(40, width), subsequent_indent=indent, break_on_hyphens=False)
+    width = max(40, shutil.get_terminal_size().columns)
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _conclude(out: Out, run: Fixity) -> None:
@@ -164,6 +162,25 @@ def _conclude(out: Out, run: Fixity) -> None:
 
 
 @click.command()
+@click.option(
+    "--all", "everything", is_flag=True, help="Also versions without an alias that are not newest."
+)
 @out_options
-def ageing(out: Out) -> None:
-    """Name the versions that need attention, and what to do."""
+def ageing(out: Out, *, everything: bool) -> None:
+    """Name the versions that need attention, what to do, and what was checked where.
+
+    Reads the log, the records and what 'hold verify' has kept. Nothing of a model is run and no
+    framework is imported.
+    """
+    from holdfast.api.store import the_store
+    from holdfast.cli.ageing_pages import pages
+
+    found = the_store(out.store).ageing(everything=everything)
+    lines = [clean(line) for line in pages(found)]
+    out.data(found.document(), lines, dict.fromkeys(each.ref for each in found.concerns))
+    if found.ignored:
+        out.talk(f"{found.ignored} check documents were passed over: they are damaged or forged.")
+    if not found.versions:
+        out.talk("There is nothing to look at.\nTry: hold save model.safetensors --name NAME")
+    elif not found.environments:
+        out.talk("Nothing was checked yet.\nTry: hold verify --all")

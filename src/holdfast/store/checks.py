@@ -91,7 +91,7 @@ class LocalChecks:
 def _bytes(place: Path) -> bytes:
     """Return a small file whole; a link, a large file or an unreadable one is empty."""
     try:
-        with open(open_file(place), "rb") as file:
+        with os.fdopen(open_file(place), "rb") as file:
             data = file.read(_MOST + 1)
     except OSError:
         return b""
