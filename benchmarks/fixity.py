@@ -29,13 +29,13 @@ ROUNDS = 7
 
 def build(store):
     """Save the versions; returns their number."""
-    X, y = load_iris(return_X_y=True)
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    rows, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, y)
     rng = np.random.default_rng(0)
     for name in range(MODELS):
         for _ in range(EACH):
             model[-1].intercept_ = model[-1].intercept_ + rng.normal(size=3) * 1e-3
-            holdfast.save(model, f"model-{name:03d}", inputs=X, store=store)
+            holdfast.save(model, f"model-{name:03d}", inputs=rows, store=store)
     return MODELS * EACH
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,9 @@ KINDS: Final = (
 )  # fmt: skip
 _OFTEN: Final = dt.timedelta(days=90)
 _OURS: Final = "holdfast-ml"
+
+# Checks of a version by the key of their environment, the newest first.
+_Found = dict[str, Check]
 
 
 class Concern(NamedTuple):
@@ -92,9 +95,9 @@ def ageing(store: Store, *, everything: bool = False) -> Ageing:
         store: The store.
         everything: All versions; by default those that have an alias or are the newest of a name.
     """
-    kept, judge = store.checks.all(), _Judge()
+    judge, ignored = _Judge(), 0
     concerns: list[Concern] = []
-    rows: dict[str, list[Check]] = {}
+    rows: dict[str, _Found] = {}
     for model in store.catalogue.names():
         if model.damage is not None:
             fix = f"hold log {model.name}"
@@ -102,12 +105,14 @@ def ageing(store: Store, *, everything: bool = False) -> Ageing:
             continue
         for info in _chosen(store, model.name, everything=everything):
             ref = f"{info.name}@v{info.number}"
-            found = kept.by_record.get(Digest(info.record), [])
-            rows[ref] = [check for check in found if check.manifest == info.manifest]
+            found = store.checks.of(info.record)
+            ignored += found.ignored
+            same = {k: each for k, each in found.checks.items() if each.manifest == info.manifest}
+            rows[ref] = same
             concerns.extend(judge.concerns(store, info, rows[ref]))
     concerns.sort(key=lambda each: KINDS.index(each.kind))
     environments, matrix = _matrix(rows)
-    return Ageing(tuple(rows), tuple(concerns), environments, matrix, kept.ignored)
+    return Ageing(tuple(rows), tuple(concerns), environments, matrix, ignored)
 
 
 def _chosen(store: Store, name: str, *, everything: bool) -> list[VersionInfo]:
@@ -126,7 +131,7 @@ class _Judge:
         self._recently = (now - _OFTEN).isoformat()
         self._builds = recreate.uv() is not None
 
-    def concerns(self, store: Store, info: VersionInfo, found: list[Check]) -> Iterator[Concern]:
+    def concerns(self, store: Store, info: VersionInfo, found: _Found) -> Iterator[Concern]:
         """Yield what is the matter with a version.
 
         Args:
@@ -144,16 +149,17 @@ class _Judge:
         except HoldfastError as error:
             yield concern("damaged", error.message, f"hold verify {ref}")
             return
-        if found and found[0].kind == "damaged":
-            yield concern("damaged", f"{_on(found[0])}: {found[0].detail}", f"hold verify {ref}")
+        newest = next(iter(found.values()), None)
+        if newest is not None and newest.kind == "damaged":
+            yield concern("damaged", f"{_on(newest)}: {newest.detail}", f"hold verify {ref}")
         yield from (concern(*each) for each in self._here(ref, record, found))
         yield from (concern(*each) for each in self._ended(ref, record, found))
-        last = found[0].hashed if found else info.at
+        last = info.at if newest is None else newest.hashed
         if last < self._recently:
             words = f"last checked on {last[:10]}" if found else f"never, since {last[:10]}"
             yield concern("long unchecked", words, f"hold verify {ref}")
 
-    def _here(self, ref: str, record: Record, found: list[Check]) -> Iterator[tuple[str, str, str]]:
+    def _here(self, ref: str, record: Record, found: _Found) -> Iterator[tuple[str, str, str]]:
         """Yield what keeps a version from answering in this environment."""
         worker = f"hold predict {ref} rows.csv --environment recorded"
         lacking = [
@@ -166,8 +172,7 @@ class _Judge:
             else:
                 yield "cannot load here", what, lacking[0].fix
             return
-        key = capture.environment_key(checks.here(record.environment))
-        check = next((each for each in found if each.key == key), None)
+        check = found.get(capture.environment_key(checks.here(record.environment)))
         if check is None or check.kind in (*PROVEN, "damaged"):
             return
         fix = worker if check.kind == "refused" else f"hold preflight {ref}"
@@ -183,22 +188,18 @@ class _Judge:
             return False
         return True
 
-    def _ended(
-        self, ref: str, record: Record, found: list[Check]
-    ) -> Iterator[tuple[str, str, str]]:
+    def _ended(self, ref: str, record: Record, found: _Found) -> Iterator[tuple[str, str, str]]:
         """Yield that libraries are past their support, unless it is proven on some that are not."""
         old = [*releases.ended(record.environment, self._day)]
-        if not old or any(self._is_current(check, record) for check in found):
+        if not old or any(self._is_current(check, record) for check in found.values()):
             return
         here = checks.here(record.environment)
         stale = [each.name for each in releases.ended(here, self._day) if each.name != "Python"]
-        newer = f'python -m pip install --upgrade "{stale[0]}"  # elsewhere, then hold verify {ref}'
+        fix = f"hold verify {ref}"
+        if stale:
+            fix = f'python -m pip install --upgrade "{stale[0]}"  # elsewhere, then {fix}'
         what = "; ".join(each.why for each in old)
-        yield (
-            "end of life",
-            f"{what}; not proven on supported ones",
-            (newer if stale else f"hold verify {ref}"),
-        )
+        yield "end of life", f"{what}; not proven on supported ones", fix
 
     def _is_current(self, check: Check, record: Record) -> bool:
         proven = PROVEN if record.golden is None else PROVEN[:2]
@@ -210,16 +211,17 @@ def _on(check: Check) -> str:
 
 
 def _matrix(
-    rows: Mapping[str, list[Check]],
+    rows: Mapping[str, _Found],
 ) -> tuple[tuple[Environment, ...], dict[str, tuple[dict[str, str] | None, ...]]]:
     """Gather environments that agree in all that both speak of into columns."""
-    newest: dict[str, tuple[str, dict[str, str | None]]] = {}
-    for check in (check for found in rows.values() for check in found):
-        if check.key not in newest or newest[check.key][0] < check.hashed:
-            newest[check.key] = (check.hashed, _facts(check.environment))
+    newest: dict[str, Check] = {}
+    for key, check in (item for found in rows.values() for item in found.items()):
+        if key not in newest or newest[key].hashed < check.hashed:
+            newest[key] = check
     columns: list[dict[str, str | None]] = []
     placed: dict[str, int] = {}
-    for key, (_, facts) in sorted(newest.items(), key=lambda item: item[1][0], reverse=True):
+    for key, check in sorted(newest.items(), key=lambda item: item[1].hashed, reverse=True):
+        facts = _facts(check.environment)
         fits = (number for number, column in enumerate(columns) if _agree(column, facts))
         placed[key] = number = next(fits, len(columns))
         columns[number:] = [*columns[number:]] or [{}]
@@ -241,11 +243,11 @@ def _agree(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bo
 
 
 def _cells(
-    found: Iterable[Check], placed: Mapping[str, int], count: int
+    found: _Found, placed: Mapping[str, int], count: int
 ) -> tuple[dict[str, str] | None, ...]:
     cells: list[dict[str, str] | None] = [None] * count
-    for check in found:  # the newest first
-        number = placed[check.key]
+    for key, check in found.items():  # the newest first
+        number = placed[key]
         if cells[number] is None:
             cells[number] = {
                 "outcome": check.outcome,

@@ -125,12 +125,12 @@ def _todo(store: Store, info: VersionInfo) -> _Todo:
         recorded: Mapping[str, Any] = version.record.environment
     except HoldfastError:
         recorded = {}
-    known = store.checks.of(info.record)
-    key = capture.environment_key(checks.here(recorded))
-    here = next((check for check in known if check.key == key), None)
+    known = store.checks.of(info.record).checks
+    here = known.get(capture.environment_key(checks.here(recorded)))
     named = recorded.get("packages")
     libraries = frozenset(named) if isinstance(named, dict) else frozenset()
-    last = ("" if here is None else here.hashed, known[0].hashed if known else "")
+    newest = next(iter(known.values()), None)
+    last = ("" if here is None else here.hashed, "" if newest is None else newest.hashed)
     return _Todo(Version(store, info), libraries, here, last)
 
 

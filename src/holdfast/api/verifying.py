@@ -159,7 +159,7 @@ def keep(version: Version, found: Verified) -> str:
 def _with_replay_before(version: Version, fresh: Check) -> Check:
     from msgspec.structs import replace
 
-    before = version.store.checks.get(version.record_id, fresh.key)
+    before = version.store.checks.of(version.record_id).checks.get(fresh.key)
     if before is None or before.manifest != fresh.manifest or before.kind == "damaged":
         return fresh
     return replace(before, hashed=fresh.hashed, blobs=fresh.blobs, size=fresh.size)

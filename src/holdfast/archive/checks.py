@@ -67,14 +67,14 @@ class Check(Document, frozen=True, kw_only=True):
 
 
 class Kept(NamedTuple):
-    """All checks of a store.
+    """The checks of a record.
 
     Attributes:
-        by_record: Checks of each record, the newest first.
+        checks: By name of their environment, the newest first.
         ignored: How many documents were passed over, for they are damaged or forged.
     """
 
-    by_record: dict[Digest, list[Check]]
+    checks: dict[str, Check]
     ignored: int
 
 
@@ -109,24 +109,13 @@ class Checks:
         """
         self._files.put(parse_digest(check.record), check.key, check.encode())
 
-    def get(self, record: Digest, key: str) -> Check | None:
-        """Return the check of a record in one environment, if there is a sound one."""
-        return next((check for check in self.of(record) if check.key == key), None)
-
-    def of(self, record: Digest) -> list[Check]:
-        """Return the checks of a record, the newest first; unsound ones are passed over."""
-        return [check for check in self._judged(record) if check is not None]
-
-    def all(self) -> Kept:
-        """Return every check."""
-        found: dict[Digest, list[Check]] = {}
-        ignored = 0
-        for record in self._files.records():
-            judged = self._judged(record)
-            sound = [check for check in judged if check is not None]
-            ignored += len(judged) - len(sound)
-            found[record] = sound
-        return Kept(found, ignored)
+    def of(self, record: Digest) -> Kept:
+        """Return the checks of a record; unsound ones are passed over."""
+        latest = (dt.datetime.now(tz=dt.UTC) + _SKEW).isoformat()
+        read = [(key, _judged(record, key, data, latest)) for key, data in self._files.read(record)]
+        sound = [(key, check) for key, check in read if check is not None]
+        sound.sort(key=lambda item: item[1].hashed, reverse=True)
+        return Kept(dict(sound), len(read) - len(sound))
 
     def keep_only(self, records: Collection[Digest], *, dry_run: bool = False) -> int:
         """Delete the checks of all other records and return how many records that were."""
@@ -134,11 +123,6 @@ class Checks:
         for record in () if dry_run else gone:
             self._files.remove(record)
         return len(gone)
-
-    def _judged(self, record: Digest) -> list[Check | None]:
-        latest = (dt.datetime.now(tz=dt.UTC) + _SKEW).isoformat()
-        found = [_judged(record, key, data, latest) for key, data in self._files.read(record)]
-        return sorted(found, key=lambda check: "" if check is None else check.hashed, reverse=True)
 
 
 def _judged(record: Digest, key: str, data: bytes, latest: str) -> Check | None:

@@ -66,14 +66,15 @@ class LocalChecks:
 
     def read(self, record: Digest) -> Iterator[tuple[str, bytes]]:
         """Yield what is kept of a record, by environment; unreadable is empty."""
+        place = self._folder / digest_hex(record)
         try:
-            names = sorted(os.listdir(self._folder / digest_hex(record)))  # noqa: PTH208 - names
+            names = sorted(os.listdir(place))  # noqa: PTH208 - names, not paths
         except OSError:
             return
         for name in names:
             found = _FILE.fullmatch(name)
             if found is not None:
-                yield found[1], _bytes(self._folder / digest_hex(record) / name)
+                yield found[1], _bytes(place / name)
 
     def remove(self, record: Digest) -> None:
         """Delete what is kept of a record; raises ``HoldfastError`` where that is refused."""
