@@ -105,8 +105,15 @@ def test_what_a_check_found_here_is_told_worst_first(store):
         ("m-failed@v1", "failed here"),
         ("m-unproved@v1", "unproved here"),
     ]
-    assert found.concerns[1].fix == "hold predict m-refused@v1 rows.csv --environment recorded"
     assert "it is refused" in found.concerns[1].what
+    assert found.concerns[1].fix == "hold show m-refused@v1"  # the libraries are the same
+
+
+def test_a_version_refused_under_other_libraries_is_sent_to_its_own(store, monkeypatch):
+    checked(keep(store, "m", OLD), "refused")
+    monkeypatch.setattr(recreate, "uv", lambda: ["uv"])
+    fixes = [each.fix for each in store.ageing().concerns if each.kind == "refused here"]
+    assert fixes == ["hold predict m@v1 rows.csv --environment recorded"]
 
 
 def test_a_refusal_elsewhere_is_in_the_matrix_and_is_no_concern_here(store):

@@ -134,6 +134,49 @@ def test_every_fault_leaves_every_version_intact(store, tmp_path):
     assert outcomes["killed"] > SAMPLE, outcomes
 
 
+CHECK = """
+import os, sys, holdfast
+found = holdfast.verify("net", store=sys.argv[1])
+os.writev(1, [b"recorded" if not found.unrecorded else b"not recorded"])
+"""
+
+
+def check_in_child(store, *strace):
+    command = [*strace, sys.executable, "-c", CHECK, str(store)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_faults_while_a_check_is_recorded_cost_no_more_than_that_check(store, tmp_path):
+    needs_strace()
+    calls = "openat,write,fsync,rename,renameat,mkdir"
+    trace = tmp_path / "trace"
+    done = check_in_child(store, "strace", "-f", "-y", "-e", f"trace={calls}", "-o", trace)
+    assert done.stdout == "recorded"
+    lines = [line.split(" ", 1) for line in trace.read_text(errors="replace").splitlines()]
+    counts, points = collections.Counter(), []
+    for pid, call in lines:
+        name = call.strip().partition("(")[0]
+        counts[pid, name] += 1
+        if f"{store}/checks" in call or f"{store}/tmp/" in call:
+            points.append((name, counts[pid, name]))
+    assert {"openat", "write", "fsync", "mkdir"} <= {name for name, _ in points}
+    outcomes = collections.Counter()
+    for name, nth in points:
+        for fault in ("error=EIO", "error=ENOSPC", "signal=KILL"):
+            shutil.rmtree(store / "checks")
+            inject = f"inject={name}:{fault}:when={nth}"
+            done = check_in_child(
+                store, "strace", "-f", "-o", os.devnull, "-e", f"trace={name}", "-e", inject
+            )
+            assert "Traceback" not in done.stderr, f"{inject}: {done.stderr}"
+            outcomes[done.stdout] += 1
+            check_intact(store, done)
+            kept = holdfast.Store(store).checks.of(holdfast.get("net@v1", store=store).record_id)
+            assert kept.ignored == 0
+            holdfast.verify("net@v1", store=store)
+    assert outcomes["not recorded"] > 2, outcomes
+
+
 def test_file_size_limit_is_no_space(store):
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -151,7 +151,7 @@ class _Judge:
             return
         newest = next(iter(found.values()), None)
         if newest is not None and newest.kind == "damaged":
-            yield concern("damaged", f"{_on(newest)}: {newest.detail}", f"hold verify {ref}")
+            yield concern("damaged", _said(newest), f"hold verify {ref}")
         yield from (concern(*each) for each in self._here(ref, record, found))
         yield from (concern(*each) for each in self._ended(ref, record, found))
         last = info.at if newest is None else newest.hashed
@@ -175,12 +175,20 @@ class _Judge:
         check = found.get(capture.environment_key(checks.here(record.environment)))
         if check is None or check.kind in (*PROVEN, "damaged"):
             return
-        fix = worker if check.kind == "refused" else f"hold preflight {ref}"
-        yield f"{check.kind} here", f"{_on(check)}: {check.detail}", fix
+        fix = f"hold preflight {ref}"
+        if check.kind == "refused":
+            fix = worker if self._rebuilds(record, other=True) else f"hold show {ref}"
+        yield f"{check.kind} here", _said(check), fix
 
-    def _rebuilds(self, record: Record) -> bool:
-        """Say whether uv may build the recorded environment; the package index is not asked."""
-        if not self._builds:
+    def _rebuilds(self, record: Record, *, other: bool = False) -> bool:
+        """Say whether uv may build the recorded environment; the package index is not asked.
+
+        Args:
+            record: Of the version.
+            other: Whether its libraries must be other than those here.
+        """
+        same = checks.here(record.environment)["packages"] == record.environment.get("packages")
+        if not self._builds or (other and same):
             return False
         try:
             recreate.plan(record.environment, record.created)
@@ -206,8 +214,8 @@ class _Judge:
         return check.kind in proven and not [*releases.ended(check.environment, self._day)]
 
 
-def _on(check: Check) -> str:
-    return f"on {check.at[:10]}"
+def _said(check: Check) -> str:
+    return f"on {check.at[:10]}, {check.detail.removeprefix('REFUSED: ')}"
 
 
 def _matrix(
@@ -235,7 +243,7 @@ def _facts(environment: Mapping[str, Any]) -> dict[str, str | None]:
     named = environment.get("packages", {})
     packages = {name: version for name, version in named.items() if name != _OURS}
     system = f"{environment.get('os')} {environment.get('machine')}"
-    return {"Python": str(environment.get("python")), "on": system, **packages}
+    return {**packages, "Python": str(environment.get("python")), "on": system}
 
 
 def _agree(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> bool:
@@ -266,7 +274,7 @@ def _labelled(columns: list[dict[str, str | None]]) -> Iterator[Environment]:
     shown = [name for name in names if name not in ("Python", "on")]
     for column in columns:
         label = [_word(name, column[name]) for name in differing or shown if name in column]
-        if not differing or "Python" not in differing:
+        if "Python" not in differing:
             label.append(_word("Python", column["Python"]))
         yield Environment(", ".join(label), column, _is_here(column))
 

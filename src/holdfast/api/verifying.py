@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
 from holdfast.api.history import get
 from holdfast.api.store import Store
@@ -21,7 +22,9 @@ from holdfast.errors import (
 
 __all__ = ["Verified", "failure", "keep", "replayed", "verify"]
 
-NOT_REPLAYED = ("unproved", "replay skipped")
+NOT_REPLAYED: Final = ("unproved", "replay skipped")
+# Folders of this machine, which are nobody else's business and mean nothing elsewhere.
+_PLACE: Final = re.compile(r"(?<![\w/.])(?:~?/[^\s/'\":,]+){2,}/")
 
 
 class Verified(NamedTuple):
@@ -142,7 +145,7 @@ def keep(version: Version, found: Verified) -> str:
         blobs=found.blobs,
         size=found.size,
         outcome=found.proof,
-        detail=found.detail[:1000],
+        detail=_PLACE.sub("\N{HORIZONTAL ELLIPSIS}/", found.detail)[:1000],
         rung=found.rung or None,
     )
     try:

@@ -71,15 +71,20 @@ def _environments(found: Ageing) -> Iterator[str]:
 
 
 def _matrix(found: Ageing, troubled: set[str]) -> Iterator[str]:
-    refs = sorted(found.versions, key=lambda ref: ref not in troubled)
+    """Yield the table: versions with a concern each in a row, the others by what was found."""
     count = min(_COLUMNS, len(found.environments))
-    rows = [
-        (ref, *("-" if cell is None else _cell(cell) for cell in found.matrix[ref][:count]))
-        for ref in refs[:_ROWS]
-    ]
-    yield from table(("VERSION", *ascii_uppercase[:count]), rows)
-    if len(refs) > _ROWS:
-        yield f"and {len(refs) - _ROWS} more versions; --json has all."
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for ref in sorted(found.versions, key=lambda ref: ref not in troubled):
+        cells = tuple("-" if cell is None else _cell(cell) for cell in found.matrix[ref][:count])
+        groups.setdefault((ref if ref in troubled else "", *cells), []).append(ref)
+    rows = [(_row_name(refs), *cells) for (_, *cells), refs in groups.items()]
+    yield from table(("VERSION", *ascii_uppercase[:count]), rows[:_ROWS])
+    if len(rows) > _ROWS:
+        yield f"and {len(rows) - _ROWS} more rows; --json has all."
+
+
+def _row_name(refs: list[str]) -> str:
+    return refs[0] if len(refs) == 1 else f"{refs[0]} and {len(refs) - 1} more"
 
 
 def _cell(cell: dict[str, str]) -> str:
