@@ -6,6 +6,7 @@ touches the store fail, or kills the child there. Twenty points are sampled by d
 """
 
 import collections
+import contextlib
 import os
 import re
 import resource
@@ -209,6 +210,34 @@ def test_full_file_system_is_no_space(tmp_path):
         assert [v.number for v in holdfast.versions("net", store=store)] == [1]
         holdfast.verify("net", store=store)
         assert not list((place / "store" / "tmp").iterdir())
+    finally:
+        subprocess.run(["umount", place], check=False)
+
+
+def test_full_and_read_only_file_systems_are_verified_and_nothing_is_recorded(tmp_path):
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    try:
+        store = holdfast.Store.create(place / "store")
+        version = holdfast.save({"a": np.arange(1000.0)}, "net", store=store)
+        with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        assert "No space left" in store.verify().unrecorded
+        assert "No space left" in holdfast.verify("net", store=store).unrecorded
+        (place / "filler").unlink()
+        assert store.verify().unrecorded == ""
+        remount = ["mount", "-o", "remount,ro", place]
+        subprocess.run(remount, check=True, capture_output=True)
+        run = store.verify()
+        assert [each.proof for each in run.verified] == ["state only"]
+        assert "Read-only file system" in run.unrecorded
+        assert "Read-only file system" in holdfast.verify("net", store=store).unrecorded
+        assert len(store.checks.of(version.record_id).checks) == 1
+        assert store.ageing().concerns == ()
     finally:
         subprocess.run(["umount", place], check=False)
 
