@@ -182,5 +182,5 @@ def test_the_report_fits_80_columns_and_groups_what_is_alike():
     assert max(map(len, lines)) <= 80
     assert lines[0] == "35 of 50 versions need attention."
     assert "and 5 more kinds of trouble; --json has all." in out
-    assert lines[-1].split() == ["model-with-a-rather-long-name-35@v1", "and", "14", "more", "state",
-                                 "only"]  # fmt: skip
+    last = " ".join(lines[-1].split())
+    assert last == "model-with-a-rather-long-name-35@v1 and 14 more state only"

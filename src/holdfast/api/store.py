@@ -83,8 +83,9 @@ class Store:
     def verify(self, *, sample: str | int | None = None, replay: bool = True) -> Fixity:
         """Check all versions and keep what is found; see ``holdfast.verify`` for one.
 
-        A version that is damaged, or does not answer as recorded, is a result, not an error. A run
-        that was interrupted is gone on with when the next one starts within a day.
+        A version that is damaged, or does not answer as recorded, is a result, not an error. Models
+        are built in a process of their own, which does not know what only this program registered.
+        A run that was interrupted is gone on with when the next one starts within a day.
 
         Args:
             sample: Only so many versions, ``20``, or such a part, ``"10%"``: those that were not
