@@ -122,6 +122,24 @@ def _chosen(store: Store, name: str, *, everything: bool) -> list[VersionInfo]:
     return [info for info in infos if everything or info.aliases or info is infos[-1]]
 
 
+class _Compared(NamedTuple):
+    """A recorded environment beside this one.
+
+    Attributes:
+        lacking: What is not installed here.
+        key: Name of this environment for such a record.
+        same: Whether the packages are the same ones.
+        ended: What of the recorded one is past its support, in words.
+        stale: A package that is past its support here too; empty for none.
+    """
+
+    lacking: tuple[preflight.Finding, ...]
+    key: str
+    same: bool
+    ended: str
+    stale: str
+
+
 class _Judge:
     """Judges versions by the same moment and the same environment."""
 
@@ -130,6 +148,7 @@ class _Judge:
         self._day = now.date().isoformat()
         self._recently = (now - _OFTEN).isoformat()
         self._builds = recreate.uv() is not None
+        self._compared: dict[str, _Compared] = {}
 
     def concerns(self, store: Store, info: VersionInfo, found: _Found) -> Iterator[Concern]:
         """Yield what is the matter with a version.
@@ -162,33 +181,42 @@ class _Judge:
     def _here(self, ref: str, record: Record, found: _Found) -> Iterator[tuple[str, str, str]]:
         """Yield what keeps a version from answering in this environment."""
         worker = f"hold predict {ref} rows.csv --environment recorded"
-        lacking = [
-            each for each in preflight.libraries(record.environment) if each.kind == "blocks"
-        ]
-        if lacking:
-            what = "; ".join(each.what for each in lacking)
+        compared = self._compare(record.environment)
+        if compared.lacking:
+            what = "; ".join(each.what for each in compared.lacking)
             if self._rebuilds(record):
                 yield "needs its worker", what, worker
             else:
-                yield "cannot load here", what, lacking[0].fix
+                yield "cannot load here", what, compared.lacking[0].fix
             return
-        check = found.get(capture.environment_key(checks.here(record.environment)))
+        check = found.get(compared.key)
         if check is None or check.kind in (*PROVEN, "damaged"):
             return
         fix = f"hold preflight {ref}"
         if check.kind == "refused":
-            fix = worker if self._rebuilds(record, other=True) else f"hold show {ref}"
+            helps = not compared.same and self._rebuilds(record)
+            fix = worker if helps else f"hold show {ref}"
         yield f"{check.kind} here", _said(check), fix
 
-    def _rebuilds(self, record: Record, *, other: bool = False) -> bool:
-        """Say whether uv may build the recorded environment; the package index is not asked.
+    def _compare(self, environment: Mapping[str, Any]) -> _Compared:
+        """Compare a recorded environment with this one; most versions of a store share theirs."""
+        name = repr(environment)
+        if name not in self._compared:
+            here = checks.here(environment)
+            stale = (each.name for each in releases.ended(here, self._day))
+            found = preflight.libraries(environment)
+            self._compared[name] = _Compared(
+                lacking=tuple(each for each in found if each.kind == "blocks"),
+                key=capture.environment_key(here),
+                same=here["packages"] == environment.get("packages"),
+                ended="; ".join(each.why for each in releases.ended(environment, self._day)),
+                stale=next((each for each in stale if each != "Python"), ""),
+            )
+        return self._compared[name]
 
-        Args:
-            record: Of the version.
-            other: Whether its libraries must be other than those here.
-        """
-        same = checks.here(record.environment)["packages"] == record.environment.get("packages")
-        if not self._builds or (other and same):
+    def _rebuilds(self, record: Record) -> bool:
+        """Say whether uv may build the recorded environment; the package index is not asked."""
+        if not self._builds:
             return False
         try:
             recreate.plan(record.environment, record.created)
@@ -198,16 +226,13 @@ class _Judge:
 
     def _ended(self, ref: str, record: Record, found: _Found) -> Iterator[tuple[str, str, str]]:
         """Yield that libraries are past their support, unless it is proven on some that are not."""
-        old = [*releases.ended(record.environment, self._day)]
-        if not old or any(self._is_current(check, record) for check in found.values()):
+        compared = self._compare(record.environment)
+        if not compared.ended or any(self._is_current(check, record) for check in found.values()):
             return
-        here = checks.here(record.environment)
-        stale = [each.name for each in releases.ended(here, self._day) if each.name != "Python"]
         fix = f"hold verify {ref}"
-        if stale:
-            fix = f'python -m pip install --upgrade "{stale[0]}"  # elsewhere, then {fix}'
-        what = "; ".join(each.why for each in old)
-        yield "end of life", f"{what}; not proven on supported ones", fix
+        if compared.stale:
+            fix = f'python -m pip install --upgrade "{compared.stale}"  # elsewhere, then {fix}'
+        yield "end of life", f"{compared.ended}; not proven on supported ones", fix
 
     def _is_current(self, check: Check, record: Record) -> bool:
         proven = PROVEN if record.golden is None else PROVEN[:2]

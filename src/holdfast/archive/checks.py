@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Mapping
+import functools
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final, NamedTuple
+
+import msgspec
 
 from holdfast.environment import capture
 from holdfast.errors import Corrupt, HoldfastError
@@ -135,8 +138,8 @@ def _judged(record: Digest, key: str, data: bytes, latest: str) -> Check | None:
             and check.at <= check.hashed < latest
             and check.kind in OUTCOMES
             and min(check.blobs, check.size) >= 0
-            and all(_is_short(text) for text in _texts(check))
-            and check.key == key
+            and all(map(_is_short, (check.by, check.outcome, check.detail, check.rung)))
+            and _key(msgspec.json.encode(check.environment)) == key
         )
         parse_digest(check.manifest)
     except (HoldfastError, ValueError, TypeError, RecursionError):
@@ -144,15 +147,22 @@ def _judged(record: Digest, key: str, data: bytes, latest: str) -> Check | None:
     return check if sound else None
 
 
-def _texts(check: Check) -> Iterator[object]:
-    yield from (check.by, check.outcome, check.detail, check.rung)
-    packages = check.environment.get("packages")
-    if not isinstance(packages, dict) or len(packages) + len(check.environment) > _MOST_FACTS:
+@functools.lru_cache(maxsize=256)
+def _key(data: bytes) -> str:
+    """Return the name of an environment given as JSON, which many checks share.
+
+    Raises:
+        Corrupt: It cannot be one.
+    """
+    environment = msgspec.json.decode(data)
+    packages = environment.get("packages")
+    if not isinstance(packages, dict) or len(packages) + len(environment) > _MOST_FACTS:
         raise Corrupt("its environment is none")
-    yield from (*packages, *packages.values())
-    for name, value in check.environment.items():
-        if name != "packages":
-            yield from (name, str(value) if type(value) is int else value)
+    facts = (value for name, value in environment.items() if name != "packages")
+    texts = (str(value) if type(value) is int else value for value in facts)
+    if not all(map(_is_short, (*environment, *texts, *packages, *packages.values()))):
+        raise Corrupt("its environment has facts that are none")
+    return capture.environment_key(environment)
 
 
 def _is_short(text: object) -> bool:
