@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from holdfast.api.diff import diff
     from holdfast.api.exporting import export
     from holdfast.api.history import get, log, promote, rollback, versions
-    from holdfast.api.housekeeping import verify
     from holdfast.api.inspecting import inspect
     from holdfast.api.preflighting import preflight
     from holdfast.api.save import save
     from holdfast.api.scanning import scan
     from holdfast.api.store import Store
     from holdfast.api.verbs import load, predict, register
+    from holdfast.api.verifying import verify
     from holdfast.api.version import Version
     from holdfast.errors import HoldfastError
 
@@ -73,7 +73,7 @@ _HOMES = {
     "rollback": "holdfast.api.history",
     "save": "holdfast.api.save",
     "scan": "holdfast.api.scanning",
-    "verify": "holdfast.api.housekeeping",
+    "verify": "holdfast.api.verifying",
     "versions": "holdfast.api.history",
 }
 

@@ -6,6 +6,7 @@ touches the store fail, or kills the child there. Twenty points are sampled by d
 """
 
 import collections
+import contextlib
 import os
 import re
 import resource
@@ -134,6 +135,51 @@ def test_every_fault_leaves_every_version_intact(store, tmp_path):
     assert outcomes["killed"] > SAMPLE, outcomes
 
 
+CHECK = """
+import os, sys, holdfast
+found = holdfast.verify("net", store=sys.argv[1])
+os.writev(1, [b"recorded" if not found.unrecorded else b"not recorded"])
+"""
+
+
+def check_in_child(store, *strace):
+    command = [*strace, sys.executable, "-c", CHECK, str(store)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_faults_while_a_check_is_recorded_cost_no_more_than_that_check(store, tmp_path):
+    needs_strace()
+    calls = "write,fsync,rename,mkdir"  # not openat, of which there are more or fewer by the cache
+    trace = tmp_path / "trace"
+    check_in_child(store)  # which fills the caches
+    shutil.rmtree(store / "checks")
+    done = check_in_child(store, "strace", "-f", "-y", "-e", f"trace={calls}", "-o", trace)
+    assert done.stdout == "recorded"
+    lines = [line.split(" ", 1) for line in trace.read_text(errors="replace").splitlines()]
+    counts, points = collections.Counter(), []
+    for pid, call in lines:
+        name = call.strip().partition("(")[0]
+        counts[pid, name] += 1
+        if f"{store}/checks" in call or f"{store}/tmp/" in call:
+            points.append((name, counts[pid, name]))
+    assert {name for name, _ in points} == {"write", "fsync", "rename", "mkdir"}
+    outcomes = collections.Counter()
+    for name, nth in points:
+        for fault in ("error=EIO", "error=ENOSPC", "signal=KILL"):
+            shutil.rmtree(store / "checks")
+            inject = f"inject={name}:{fault}:when={nth}"
+            done = check_in_child(
+                store, "strace", "-f", "-o", os.devnull, "-e", f"trace={name}", "-e", inject
+            )
+            assert "Traceback" not in done.stderr, f"{inject}: {done.stderr}"
+            outcomes[done.stdout] += 1
+            check_intact(store, done)
+            kept = holdfast.Store(store).checks.of(holdfast.get("net@v1", store=store).record_id)
+            assert kept.ignored == 0
+            holdfast.verify("net@v1", store=store)
+    assert outcomes["not recorded"] > 2, outcomes
+
+
 def test_file_size_limit_is_no_space(store):
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -164,6 +210,34 @@ def test_full_file_system_is_no_space(tmp_path):
         assert [v.number for v in holdfast.versions("net", store=store)] == [1]
         holdfast.verify("net", store=store)
         assert not list((place / "store" / "tmp").iterdir())
+    finally:
+        subprocess.run(["umount", place], check=False)
+
+
+def test_full_and_read_only_file_systems_are_verified_and_nothing_is_recorded(tmp_path):
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    try:
+        store = holdfast.Store.create(place / "store")
+        version = holdfast.save({"a": np.arange(1000.0)}, "net", store=store)
+        with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        assert "No space left" in store.verify().unrecorded
+        assert "No space left" in holdfast.verify("net", store=store).unrecorded
+        (place / "filler").unlink()
+        assert store.verify().unrecorded == ""
+        remount = ["mount", "-o", "remount,ro", place]
+        subprocess.run(remount, check=True, capture_output=True)
+        run = store.verify()
+        assert [each.proof for each in run.verified] == ["state only"]
+        assert "Read-only file system" in run.unrecorded
+        assert "Read-only file system" in holdfast.verify("net", store=store).unrecorded
+        assert len(store.checks.of(version.record_id).checks) == 1
+        assert store.ageing().concerns == ()
     finally:
         subprocess.run(["umount", place], check=False)
 

@@ -253,5 +253,5 @@ def test_a_damaged_log_does_not_hide_the_others(home, iris):
     status, out, err = hold("verify")
     assert status == 4
     assert "other@v1  hashes ok" in out
-    assert "iris  FAILED" in out
+    assert "iris  DAMAGED" in out
     assert hold("prune")[0] == 4

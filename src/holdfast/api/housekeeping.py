@@ -1,4 +1,4 @@
-"""Verifying, freeing space, and saying what is kept and why."""
+"""Freeing space, and saying what is kept and why."""
 
 from __future__ import annotations
 
@@ -7,38 +7,17 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from holdfast.api.attachments import verify_attached
-from holdfast.api.history import get
 from holdfast.api.store import Store, the_store
-from holdfast.api.version import Version
 from holdfast.archive import read
 from holdfast.catalogue.history import VersionInfo
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
 
-__all__ = ["Pruned", "Stats", "Verified", "prune", "stats", "verify"]
+__all__ = ["Pruned", "Stats", "prune", "stats"]
 
 StoreLike = Store | str | os.PathLike[str] | None
 
 GRACE_SECONDS = 3600.0
-
-
-class Verified(NamedTuple):
-    """What ``verify`` found of one version.
-
-    Attributes:
-        ref: ``name@vN``.
-        blobs: Blobs hashed.
-        size: Bytes hashed.
-        proof: ``replayed``, ``replayed on synthetic inputs``, ``state only`` or ``unproved``.
-        detail: The replay in words.
-    """
-
-    ref: str
-    blobs: int
-    size: int
-    proof: str
-    detail: str
 
 
 class Pruned(NamedTuple):
@@ -50,6 +29,7 @@ class Pruned(NamedTuple):
         young: Unreferenced blobs kept because they are younger than the grace period.
         kept: Blobs that visible versions need.
         reasons: Version reference to why it is kept: aliases, pins.
+        checks: Records that are not needed any more and whose checks were deleted.
     """
 
     blobs: int
@@ -57,6 +37,7 @@ class Pruned(NamedTuple):
     young: int
     kept: int
     reasons: dict[str, str]
+    checks: int
 
 
 class Stats(NamedTuple):
@@ -75,51 +56,6 @@ class Stats(NamedTuple):
     logical: int
     stored: int
     unreferenced: int
-
-
-def verify(ref: str, *, replay: bool = True, store: StoreLike = None) -> Verified:
-    """Hash every blob of a version, check its log's chain and replay its golden set, now.
-
-    Args:
-        ref: The version.
-        replay: False only hashes.
-        store: Store or path; default: the store in force.
-
-    Raises:
-        Corrupt: A blob, a document or the chain is damaged.
-        BehaviourMismatch: The golden outputs differ in this environment.
-        MissingExtra: The framework is not installed here; ``replay=False`` needs none.
-    """
-    version = get(ref, store=store)
-    version.store.catalogue.check_chain(version.name)
-    checked = read.verify_version(version.store.blobs, version.manifest_id)
-    beside, more = verify_attached(version)
-    blobs, size = checked.blobs + beside, checked.size + more
-    if not replay:
-        return Verified(version.ref, blobs, size, "unproved", "replay skipped")
-    proof, detail = _replayed(version)
-    return Verified(version.ref, blobs, size, proof, detail)
-
-
-def _replayed(version: Version) -> tuple[str, str]:
-    from holdfast.errors import EnvironmentMismatch, MissingExtra
-
-    if version.record.golden is None:
-        return "state only", "bytes verified, behaviour not recorded"
-    try:
-        loaded = version.load_proven(replay="always", environment="here")
-    except MissingExtra:
-        raise
-    except EnvironmentMismatch as error:
-        return "unproved", f"bytes verified, not built: {error.message}"
-    if loaded.replay is None:
-        return loaded.proof, "bytes verified, behaviour not recorded"
-    result = loaded.replay
-    rows = "synthetic golden rows" if result.level == "synthetic" else "golden rows"
-    if result.shapes_only:
-        return loaded.proof, f"{rows} {result.rows}, shapes and dtypes only (nondeterministic)"
-    good = result.rows - result.differing
-    return loaded.proof, f"{rows} {good}/{result.rows}, max difference {result.largest:.2g}"
 
 
 def _live(store: Store) -> Iterator[VersionInfo]:
@@ -169,7 +105,9 @@ def prune(
             freed += blob.size
     if not dry_run:
         freed = opened.blobs.delete(doomed, still_needed=_fresh_needed(opened), grace=grace)
-    return Pruned(len(doomed), freed, young, kept, _reasons(opened))
+    records = {Digest(info.record) for info in _live(opened)}
+    checks = opened.checks.keep_only(records, dry_run=dry_run)
+    return Pruned(len(doomed), freed, young, kept, _reasons(opened), checks)
 
 
 def _needed_or_refuse(store: Store) -> set[Digest]:

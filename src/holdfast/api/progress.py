@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["bytes_progress", "waiting"]
+__all__ = ["bytes_progress", "counting", "waiting"]
 
 _WORTH_SHOWING: Final = 128 << 20
 
@@ -43,3 +43,26 @@ def waiting(title: str) -> Iterator[None]:
 
     with Console(stderr=True).status(title):
         yield
+
+
+@contextlib.contextmanager
+def counting(title: str, *, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callable ``(what, done, total)`` that moves a bar on a terminal.
+
+    Args:
+        title: What is being done.
+        shown: False shows nothing, as a pipe does.
+    """
+    if not shown or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(
+        *columns, TextColumn("{task.fields[what]}"), console=Console(stderr=True), transient=True
+    )
+    with bar:
+        task = bar.add_task(title, total=None, what="")
+        yield lambda what, done, total: bar.update(task, completed=done, total=total, what=what)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.api.refs import Ref, parse_ref
 from holdfast.api.settings import cache_folder, store_setting
+from holdfast.archive.checks import Checks
 from holdfast.archive.stamps import Stamps
 from holdfast.catalogue.catalogue import Catalogue
 from holdfast.catalogue.disk import DiskLog
 from holdfast.catalogue.history import VersionInfo
 from holdfast.errors import NoStore, NotFound, UsageError
 from holdfast.record import digest_hex, digest_of
+from holdfast.store.checks import LocalChecks
 from holdfast.store.local import LocalStore
+
+if TYPE_CHECKING:
+    from holdfast.api.ageing import Ageing
+    from holdfast.api.fixity import Fixity
 
 __all__ = ["Store", "resolve", "the_store"]
 
@@ -61,7 +67,7 @@ class Store:
     @cached_property
     def catalogue(self) -> Catalogue:
         """Names, versions, aliases and their history."""
-        index = self._cache("index") / f"{self._key}.sqlite"
+        index = self._cache("index") / f"{self.key}.sqlite"
         return Catalogue(DiskLog(self.path / "log", self.path / "tmp"), index)
 
     @cached_property
@@ -69,8 +75,47 @@ class Store:
         """What was verified on this machine; disposable."""
         return Stamps(self._cache("") / "stamps.sqlite")
 
+    @cached_property
+    def checks(self) -> Checks:
+        """What ``verify`` found of versions, here and on other machines."""
+        return Checks(LocalChecks(self.path / "checks", self.path / "tmp"))
+
+    def verify(self, *, sample: str | int | None = None, replay: bool = True) -> Fixity:
+        """Check all versions and keep what is found; see ``holdfast.verify`` for one.
+
+        A version that is damaged, or does not answer as recorded, is a result, not an error. Models
+        are built in a process of their own, which does not know what only this program registered.
+        A run that was interrupted is gone on with when the next one starts within a day.
+
+        Args:
+            sample: Only so many versions, ``20``, or such a part, ``"10%"``: those that were not
+                checked for longest.
+            replay: False only hashes.
+
+        Raises:
+            UsageError: ``sample`` is neither.
+        """
+        from holdfast.api.fixity import verify_all
+
+        return verify_all(self, sample=sample, replay=replay)
+
+    def ageing(self, *, everything: bool = False) -> Ageing:
+        """Say which versions need attention and what to do, and what was checked where.
+
+        Reads the log, the records and what ``verify`` has kept; nothing of a model is run and no
+        framework is imported.
+
+        Args:
+            everything: All versions; by default those that have an alias or are the newest of a
+                name.
+        """
+        from holdfast.api.ageing import ageing
+
+        return ageing(self, everything=everything)
+
     @property
-    def _key(self) -> str:
+    def key(self) -> str:
+        """Name of this store at this place, for files in the cache."""
         place = f"{self.blobs.id}\n{self.path.resolve()}"
         return digest_hex(digest_of(place.encode("utf-8", "surrogateescape")))[:32]
 

@@ -29,6 +29,7 @@ from holdfast.store.base import BlobStore
 __all__ = [
     "Checked",
     "OpenedVersion",
+    "Seen",
     "Tensors",
     "blobs_of",
     "is_file_name",
@@ -74,13 +75,30 @@ class OpenedVersion(NamedTuple):
         return self.tensors.checked
 
 
+class Seen:
+    """What one run has hashed already, so that versions which share it do not hash it again.
+
+    Attributes:
+        blobs: Blobs whose bytes were sound.
+        held: Pieces, each with the tensors that it was found to hold.
+    """
+
+    def __init__(self) -> None:
+        self.blobs: set[Digest] = set()
+        self.held: set[tuple[str, Digest]] = set()
+
+
 class _Bytes:
     """Blobs viewed and verified: hashed, or stamped by an earlier hash of the same inode."""
 
-    def __init__(self, store: BlobStore, verify: str, stamps: Stamps | None) -> None:
+    def __init__(
+        self, store: BlobStore, verify: str, stamps: Stamps | None, seen: Seen | None = None
+    ) -> None:
         self._store = store
         self._verify = verify
-        self._stamps = stamps if verify == "auto" else None
+        self._seen = Seen() if seen is None else seen
+        self._stamps = None if verify == "never" else stamps
+        self._believed = stamps if verify == "auto" else None
         self.checked = "unchecked" if verify == "never" else "stamped"
 
     def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[memoryview]:
@@ -96,7 +114,8 @@ class _Bytes:
         doubtful = [
             i
             for i, identity in enumerate(identities)
-            if identity is None or stamped.get(identity) != wanted[i][0]
+            if wanted[i][0] not in self._seen.blobs
+            and (identity is None or stamped.get(identity) != wanted[i][0])
         ]
         self._hash([(wanted[i], views[i]) for i in doubtful])
         self._remember({identities[i]: wanted[i][0] for i in doubtful})
@@ -118,19 +137,21 @@ class _Bytes:
 
     def holds(self, piece: str, tensors: Sequence[TensorEntry]) -> bool:
         """Say whether a piece was found to hold just these tensors before, or is not judged."""
-        if self._stamps is None:
-            return self._verify == "never"
-        return self._stamps.proof(piece, _cut(tensors), "tensors") is not None
+        if self._verify == "never" or (piece, _cut(tensors)) in self._seen.held:
+            return True
+        stamps = self._believed
+        return stamps is not None and stamps.proof(piece, _cut(tensors), "tensors") is not None
 
     def remember_held(self, piece: str, tensors: Sequence[TensorEntry]) -> None:
         """Stamp that a piece holds these tensors, which is true wherever its bytes are."""
+        self._seen.held.add((piece, _cut(tensors)))
         if self._stamps is not None:
             self._stamps.add_proof(piece, _cut(tensors), "tensors", "held")
 
     def _stamped(self, identities: Sequence[Identity | None]) -> dict[Identity, Digest]:
-        if self._stamps is None:
+        if self._believed is None:
             return {}
-        return self._stamps.blobs(identity for identity in identities if identity is not None)
+        return self._believed.blobs(identity for identity in identities if identity is not None)
 
     def _hash(self, doubtful: Sequence[tuple[tuple[Digest, int, str], memoryview]]) -> None:
         if not doubtful:
@@ -141,6 +162,7 @@ class _Bytes:
         ):
             if found != digest:
                 raise self._store.damaged(digest, f" (it holds {what})")
+            self._seen.blobs.add(digest)
 
     def _remember(self, hashed: Mapping[Identity | None, Digest]) -> None:
         """Stamp what was hashed, unless the file changed while it was."""
@@ -275,9 +297,11 @@ def open_version(
     Raises:
         Corrupt: A document or blob is missing, damaged or contradicts another.
     """
-    documents = _documents(store, manifest)
-    found, content, record = documents
-    source = _Bytes(store, verify, stamps)
+    return _opened(store, manifest, _Bytes(store, verify, stamps))
+
+
+def _opened(store: BlobStore, manifest: Digest, source: _Bytes) -> OpenedVersion:
+    found, content, record = _documents(store, manifest)
     files = [(parse_digest(f.digest), f.size, f"the file {f.name!r:.100}") for f in content.files]
     views = source.views(files)
     return OpenedVersion(
@@ -357,15 +381,26 @@ def _beside(record: Record) -> list[Any]:
     return [digest for digest in named if digest is not None]
 
 
-def verify_version(store: BlobStore, manifest: Digest) -> Checked:
+def verify_version(
+    store: BlobStore, manifest: Digest, *, stamps: Stamps | None = None, seen: Seen | None = None
+) -> Checked:
     """Hash every blob of a version, stamps or not, and every tensor inside grouped pieces.
+
+    Args:
+        store: Where it is.
+        manifest: Its manifest's digest.
+        stamps: The cache that learns what was hashed; it is not believed.
+        seen: What this run has hashed already and need not hash again; what is hashed joins it.
 
     Raises:
         Corrupt: A blob is missing or damaged, or documents contradict each other.
     """
+    seen = Seen() if seen is None else seen
     blobs = blobs_of(store, manifest)
-    opened = open_version(store, manifest, verify="always", stamps=None)
+    opened = _opened(store, manifest, _Bytes(store, "always", stamps, seen))
     opened.tensors.open_all()
-    for digest in _beside(opened.record):
-        store.read(parse_digest(digest))
+    for digest in map(parse_digest, _beside(opened.record)):
+        if digest not in seen.blobs:
+            store.read(digest)
+            seen.blobs.add(digest)
     return Checked(len(blobs), sum(store.size(blob) for blob in blobs))

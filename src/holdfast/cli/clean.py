@@ -51,6 +51,8 @@ def prune(out: Out, *, dry_run: bool, grace: float) -> None:
     ]
     if done.young:
         lines.append(f"Kept {done.young} unreferenced blobs younger than {grace:g} s.")
+    if done.checks:
+        lines.append(f"{verb} what checks found of {done.checks} versions that are gone.")
     lines += [f"Kept {ref}: {why}" for ref, why in done.reasons.items()]
     out.data({**done._asdict(), "dry_run": dry_run}, lines, [str(done.freed)])
 

@@ -18,6 +18,7 @@ __all__ = ["cli", "main"]
 
 # Verb to the module that defines a click command of the same name.
 _VERBS: Final = {
+    "ageing": "fixity",
     "completion": "setup",
     "config": "setup",
     "convert": "convert",
@@ -39,7 +40,7 @@ _VERBS: Final = {
     "show": "look",
     "stats": "clean",
     "tag": "name",
-    "verify": "use",
+    "verify": "fixity",
     "where": "setup",
 }
 

@@ -1,4 +1,4 @@
-"""Saving, verifying and predicting: the verbs that touch a model's bytes."""
+"""Saving and predicting: the verbs that put models in and ask them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from holdfast.cli.output import Out, human_bytes, out_options
-from holdfast.errors import Corrupt, HoldfastError, UsageError, VerificationError
+from holdfast.errors import UsageError
 
-__all__ = ["predict", "save", "verify"]
+__all__ = ["predict", "save"]
 
 
 @click.command()
@@ -84,62 +84,6 @@ def _number(key: str, value: str) -> float:
         return float(value)
     except ValueError as error:
         raise click.UsageError(f"--metric {key}={value}: not a number") from error
-
-
-@click.command()
-@click.argument("refs", nargs=-1)
-@click.option("--no-replay", is_flag=True, help="Only hash; needs no framework.")
-@out_options
-def verify(refs: tuple[str, ...], out: Out, *, no_replay: bool) -> None:
-    """Hash every blob, check the log's chain and replay the golden set, now.
-
-    Without REFS: every version in the store. Exit status 4 when anything differs.
-    """
-    from holdfast.api.housekeeping import verify as prove
-    from holdfast.api.store import the_store
-
-    store = the_store(out.store)
-    found: list[dict[str, Any]] = []
-    failed: list[HoldfastError] = []
-    chosen = list(refs)
-    for model in store.catalogue.names() if not refs else ():
-        if model.damage is None:
-            chosen += [f"{v.name}@v{v.number}" for v in store.catalogue.versions(model.name)]
-            continue
-        chosen.append(model.name)
-        failed.append(Corrupt(model.damage, ref=model.name))
-        found.append({"ref": model.name, "error": Corrupt.code, "message": model.damage})
-    for ref in chosen:
-        if any(item["ref"] == ref for item in found):
-            continue
-        try:
-            good = prove(ref, replay=not no_replay, store=store)
-        except HoldfastError as error:
-            failed.append(error)
-            found.append({"ref": ref, "error": error.code, "message": error.message})
-        else:
-            found.append({**good._asdict(), "ref": good.ref})
-    if failed and len(chosen) == 1 and not out.as_json:
-        raise failed[0]
-    lines = [_verified_line(item) for item in found]
-    out.data({"verified": found}, lines, [i["ref"] for i in found if "error" not in i])
-    if not failed:
-        return
-    if len(chosen) == 1:
-        raise failed[0]
-    differing = [error for error in failed if isinstance(error, VerificationError)]
-    worst = differing[0] if differing else failed[0]
-    raise type(worst)(
-        f"{len(failed)} of {len(chosen)} versions did not verify; the first: {worst.message}",
-        hint=worst.hint,
-    )
-
-
-def _verified_line(item: dict[str, Any]) -> str:
-    if "error" in item:
-        return f"{item['ref']}  FAILED  {item['message'].splitlines()[0]}"
-    size = human_bytes(item["size"])
-    return f"{item['ref']}  hashes ok ({item['blobs']} blobs, {size})  {item['detail']}"
 
 
 @click.command()

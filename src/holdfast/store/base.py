@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
 
-__all__ = ["BlobInfo", "BlobStore", "Buffer", "Reading"]
+__all__ = ["BlobInfo", "BlobStore", "Buffer", "CheckFiles", "Reading"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -111,3 +111,27 @@ class BlobStore(Protocol):
         Raises:
             Conflict: Another deletion is at work, and this store cannot have two.
         """
+
+
+class CheckFiles(Protocol):
+    """Small documents by record and environment, replaced whole, the newest of each kept.
+
+    They are evidence for reports: nothing else may rest on them.
+    """
+
+    def put(self, record: Digest, environment: str, data: bytes) -> None:
+        """Keep a document in place of the one before it; a reader sees the old or the new.
+
+        Raises:
+            NoSpace: The store is full; the one before is still there.
+            HoldfastError: It cannot be written, for example because the store is read-only.
+        """
+
+    def records(self) -> Iterator[Digest]:
+        """Yield the records of which something may be kept."""
+
+    def read(self, record: Digest) -> Iterator[tuple[str, bytes]]:
+        """Yield what is kept of a record, by environment; what cannot be read is empty."""
+
+    def remove(self, record: Digest) -> None:
+        """Delete what is kept of a record; raises ``HoldfastError`` where that is refused."""

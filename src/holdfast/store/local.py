@@ -37,7 +37,7 @@ from holdfast.record import (
 from holdfast.store.base import BlobInfo, Buffer
 from holdfast.store.mounts import trustworthy
 
-__all__ = ["MARKER", "LocalReading", "LocalStore"]
+__all__ = ["MARKER", "LocalReading", "LocalStore", "open_file"]
 
 MARKER: Final = "store.json"
 
@@ -55,6 +55,7 @@ This folder is a Holdfast store: machine-learning models, each version immutable
 
   blobs/sha256/   bytes, each file named by its own SHA-256
   log/NAME/       what happened to a model, one JSON file per act, in order
+  checks/         what 'hold verify' found and where; deleting it loses only that history
   tmp/            unfinished work; safe to empty when nobody is saving
 
 It can be read without Holdfast. The newest log/NAME/*.json of kind "save" names a manifest; the
@@ -319,7 +320,7 @@ class LocalStore:
         place = self._place(digest)
         for again in range(_TAKEN_BACK, -1, -1):
             try:
-                return LocalReading(_open_file(place))
+                return LocalReading(open_file(place))
             except FileNotFoundError as error:
                 if again and self._restore(digest):
                     continue
@@ -461,7 +462,7 @@ class LocalStore:
         return self._tmp / f"trash-{digest_hex(parse_digest(digest))}"
 
 
-def _open_file(place: Path) -> int:
+def open_file(place: Path) -> int:
     """Open a file that is one: a link is not followed, and a pipe is not waited for."""
     fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
