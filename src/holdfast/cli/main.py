@@ -18,6 +18,7 @@ __all__ = ["cli", "main"]
 
 # Verb to the module that defines a click command of the same name.
 _VERBS: Final = {
+    "compact": "clean",
     "completion": "setup",
     "config": "setup",
     "convert": "convert",
