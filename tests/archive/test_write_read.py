@@ -15,7 +15,7 @@ from holdfast.archive.stamps import Stamps
 from holdfast.codec.tensors import TensorData
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
-from holdfast.store import local
+from holdfast.store import reading as readings
 from holdfast.store.local import LocalStore
 
 BIG = 1 << 20
@@ -33,8 +33,8 @@ def open_store(tmp_path):
 @pytest.fixture(name="saved")
 def saved_version(tmp_path, monkeypatch):
     """Two big arrays and a small one, old enough that stamps are given."""
-    monkeypatch.setattr(local, "_SETTLED_NS", 0)
-    monkeypatch.setattr(local, "trustworthy", lambda _: True)
+    monkeypatch.setattr(readings, "_SETTLED_NS", 0)
+    monkeypatch.setattr(readings, "trustworthy", lambda _: True)
     rng = np.random.default_rng(0)
     arrays = {"a": rng.normal(size=BIG // 8), "b": rng.normal(size=BIG // 8), "c": np.ones(5)}
     return holdfast.save(arrays, "m", store=tmp_path / "store")

@@ -416,10 +416,10 @@ def test_pieces_of_another_version_that_were_hashed_before(store, monkeypatch):
 
 def settle(monkeypatch):
     """Let stamps be given on this file system and at once, as they are after two seconds."""
-    from holdfast.store import local
+    from holdfast.store import reading as readings
 
-    monkeypatch.setattr(local, "trustworthy", lambda _: True)
-    monkeypatch.setattr(local, "_SETTLED_NS", -(10**18))
+    monkeypatch.setattr(readings, "trustworthy", lambda _: True)
+    monkeypatch.setattr(readings, "_SETTLED_NS", -(10**18))
 
 
 # Golden sets.

@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoSpace, NoStore
 from holdfast.record import Digest, digest_hex, digest_of
-from holdfast.store import local
+from holdfast.store import reading as readings
 from holdfast.store.local import LocalStore
 from holdfast.testing.stores import StoreConformance
 
@@ -336,13 +336,13 @@ def test_identity_is_told_for_settled_files_on_known_file_systems(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = store.open_blob(put(store, b"data"))
-    monkeypatch.setattr(local, "trustworthy", lambda _: True)
+    monkeypatch.setattr(readings, "trustworthy", lambda _: True)
     assert reading.identity() is None  # changed less than two seconds ago
     monkeypatch.setattr(time, "time_ns", lambda: 2 * 10**18)
     settled = reading.identity()
     assert settled is not None
     assert settled[2] == 4
-    monkeypatch.setattr(local, "trustworthy", lambda _: False)
+    monkeypatch.setattr(readings, "trustworthy", lambda _: False)
     assert reading.identity() is None
     reading.close()
     reading.close()

@@ -47,8 +47,10 @@ class Stats(NamedTuple):
         names: Models.
         versions: Versions that are not forgotten.
         logical: Bytes if every version were stored whole.
-        stored: Bytes of all blobs.
+        stored: Bytes that all blobs occupy.
         unreferenced: Bytes that ``prune`` could free.
+        coded: Blobs that are kept coded.
+        saved: Bytes that this saves.
     """
 
     names: int
@@ -56,6 +58,8 @@ class Stats(NamedTuple):
     logical: int
     stored: int
     unreferenced: int
+    coded: int
+    saved: int
 
 
 def _live(store: Store) -> Iterator[VersionInfo]:
@@ -92,17 +96,19 @@ def prune(
     """
     opened = the_store(store)
     needed = _needed_or_refuse(opened)
+    listed = list(opened.blobs.list())
+    needed |= {blob.base for blob in listed if blob.base is not None and blob.digest in needed}
     cutoff = time.time() - grace
     young = kept = freed = 0
     doomed: list[Digest] = []
-    for blob in opened.blobs.list():
+    for blob in listed:
         if blob.digest in needed:
             kept += 1
         elif blob.modified > cutoff:
             young += 1
         else:
             doomed.append(blob.digest)
-            freed += blob.size
+            freed += blob.stored
     if not dry_run:
         freed = opened.blobs.delete(doomed, still_needed=_fresh_needed(opened), grace=grace)
     records = {Digest(info.record) for info in _live(opened)}
@@ -149,14 +155,17 @@ def _reasons(store: Store) -> dict[str, str]:
 def stats(*, store: StoreLike = None) -> Stats:
     """Return what a store holds and what sharing saves."""
     opened = the_store(store)
-    sizes = {blob.digest: blob.size for blob in opened.blobs.list()}
-    logical, versions, needed = 0, 0, set()
+    listed = {blob.digest: blob for blob in opened.blobs.list()}
+    logical, versions, needed = 0, 0, set[Digest]()
     for info in _live(opened):
         blobs = set(read.blobs_of(opened.blobs, Digest(info.manifest)))
         blobs.update(state.blob for state in info.attachments.values())
         needed |= blobs
-        logical += sum(sizes.get(blob, 0) for blob in blobs)
+        logical += sum(listed[blob].size for blob in blobs if blob in listed)
         versions += 1
-    stored = sum(sizes.values())
-    unreferenced = stored - sum(sizes.get(blob, 0) for blob in needed)
-    return Stats(len(opened.catalogue.names()), versions, logical, stored, unreferenced)
+    needed |= {listed[blob].base or blob for blob in needed if blob in listed}
+    stored = sum(blob.stored for blob in listed.values())
+    used = sum(listed[blob].stored for blob in needed if blob in listed)
+    smaller = [blob.size - blob.stored for blob in listed.values() if blob.stored != blob.size]
+    names = len(opened.catalogue.names())
+    return Stats(names, versions, logical, stored, stored - used, len(smaller), sum(smaller))

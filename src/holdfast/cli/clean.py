@@ -1,4 +1,4 @@
-"""Freeing space: ``forget``, ``prune``, ``stats``."""
+"""Freeing space: ``forget``, ``prune``, ``compact``, ``stats``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from holdfast.cli.output import Out, human_bytes, out_options
 
-__all__ = ["forget", "prune", "stats"]
+__all__ = ["compact", "forget", "prune", "stats"]
 
 
 @click.command()
@@ -58,6 +58,38 @@ def prune(out: Out, *, dry_run: bool, grace: float) -> None:
 
 
 @click.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Leave the newest N versions of each model as they are.",
+)
+@click.option("--undo", is_flag=True, help="Write everything plain again.")
+@click.option("--dry-run", is_flag=True, help="Only say how many blobs would be looked at.")
+@out_options
+def compact(names: tuple[str, ...], keep: int, out: Out, *, undo: bool, dry_run: bool) -> None:
+    """Keep the bytes of older versions compressed; loads decode them.
+
+    Versions with an alias or a pin stay as they are, and so do the newest.
+    """
+    from holdfast.api.compacting import compact as work
+
+    done = work(names, keep=keep, undo=undo, dry_run=dry_run, store=out.store)
+    if dry_run:
+        lines = [f"Would look at {done.blobs} blobs."]
+    elif undo:
+        lines = [f"Wrote {done.blobs} blobs plain; they occupy {human_bytes(-done.saved)} more."]
+    else:
+        lines = [f"Coded {done.blobs} blobs; saved {human_bytes(done.saved)}."]
+    if done.plain:
+        lines.append(f"Left plain: {', '.join(done.plain)}")
+    out.data({**done._asdict(), "dry_run": dry_run}, lines, [str(done.saved)])
+
+
+@click.command()
 @out_options
 def stats(out: Out) -> None:
     """Show what the store holds and what sharing saves."""
@@ -70,4 +102,6 @@ def stats(out: Out) -> None:
         f"{human_bytes(found.logical)} logical, {human_bytes(found.stored)} stored{ratio}",
         f"{human_bytes(found.unreferenced)} unreferenced",
     ]
+    if found.coded:
+        lines.append(f"{human_bytes(found.saved)} saved by {found.coded} coded blobs")
     out.data(found._asdict(), lines, [str(found.stored)])

@@ -19,6 +19,7 @@ __all__ = ["cli", "main"]
 # Verb to the module that defines a click command of the same name.
 _VERBS: Final = {
     "ageing": "fixity",
+    "compact": "clean",
     "completion": "setup",
     "config": "setup",
     "convert": "convert",

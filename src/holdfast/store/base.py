@@ -20,11 +20,15 @@ class BlobInfo(NamedTuple):
         digest: Its name, the SHA-256 of its plain bytes.
         size: Plain bytes.
         modified: Seconds since the epoch of its last write or ``freshen``, on the store's clock.
+        stored: Bytes that it occupies, fewer where it is coded.
+        base: The blob that it is coded against, which is kept as long as it is; or None.
     """
 
     digest: Digest
     size: int
     modified: float
+    stored: int
+    base: Digest | None = None
 
 
 class Reading(Protocol):

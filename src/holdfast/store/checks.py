@@ -18,7 +18,7 @@ from typing import Final
 from holdfast.durable import mapped_os_errors, write_all
 from holdfast.errors import HoldfastError
 from holdfast.record import Digest, digest_hex
-from holdfast.store.local import open_file
+from holdfast.store.shelf import open_file
 
 __all__ = ["LocalChecks"]
 

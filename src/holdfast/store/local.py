@@ -1,21 +1,17 @@
-"""A store in a folder: ``blobs/sha256/<hex>``, ``log/``, ``tmp/``.
+"""A store in a folder: ``blobs/sha256/<hex>``, ``coded/sha256/<hex>``, ``log/``, ``tmp/``.
 
 Source of the blob layout: OCI image layout specification, section "Blobs". A blob gets its name in
 one step (``link(2)``) after its bytes are on disk and hashed; until then it is a file in ``tmp/``.
+A blob may be kept coded in place of plain; its name is that of its plain bytes all the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
-import mmap
 import os
-import re
-import resource
 import secrets
-import stat
 import threading
 import time
 import uuid
@@ -25,30 +21,17 @@ from typing import Final
 
 from holdfast.durable import create_only, fsync_dir, mapped_os_errors, write_all
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
-from holdfast.record import (
-    FORMAT,
-    Digest,
-    canonical,
-    digest_hex,
-    digest_of,
-    parse_digest,
-    parse_json,
-)
+from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
 from holdfast.store.base import BlobInfo, Buffer
-from holdfast.store.mounts import trustworthy
+from holdfast.store.reading import CodedReading, LocalReading
+from holdfast.store.shelf import Shelf
 
-__all__ = ["MARKER", "LocalReading", "LocalStore", "open_file"]
+__all__ = ["MARKER", "LocalStore"]
 
 MARKER: Final = "store.json"
 
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
-_TAKEN_BACK: Final = 4  # times a reader takes a blob back from deletions that keep it anyway
-_MOST_FILES: Final = 65_536
-_FRESH_SECONDS: Final = 600.0  # well under prune's grace of an hour, so a freshened blob is safe
 _STALE_SECONDS: Final = 86_400.0
-# What says that a blob itself is wrong; anything else (rights, descriptors) says nothing of it.
-_DAMAGE: Final = frozenset({errno.EINVAL, errno.EIO, errno.ELOOP, errno.ENXIO})
-_SETTLED_NS: Final = 2_000_000_000
+_CHANGES: Final = 3
 
 _README: Final = """\
 This folder is a Holdfast store: machine-learning models, each version immutable.
@@ -61,84 +44,11 @@ This folder is a Holdfast store: machine-learning models, each version immutable
 It can be read without Holdfast. The newest log/NAME/*.json of kind "save" names a manifest; the
 manifest's "pieces", concatenated in order, are a safetensors file:
   cat blobs/sha256/PIECE... > model.safetensors
+A blob that is in coded/sha256/ instead is compressed; "hold compact --undo" writes it plain.
 To check every blob:
   cd blobs/sha256 && for f in *; do echo "$f  $f"; done | sha256sum --check --quiet
 To move the store, move this folder. To delete it, delete this folder.
 """
-
-
-def _may_map(fd: int) -> bool:
-    """Say whether one more mapping, which keeps a descriptor, leaves the caller half of them.
-
-    The soft limit is raised first, as far as the hard one allows, which a model of many large
-    tensors needs on macOS (256 by default). The number that a duplicate gets is the lowest free
-    one, so it tells how many are in use.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return True
-    try:
-        used = os.dup(fd)
-    except OSError:
-        return False
-    os.close(used)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if used >= soft // 2 and soft < most:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-            soft = most
-    return used < soft // 2
-
-
-class LocalReading:
-    """An open blob file, mapped privately.
-
-    Attributes:
-        size: Bytes.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._stat = os.fstat(fd)
-        self.size = self._stat.st_size
-
-    def view(self) -> memoryview:
-        """Return all bytes as a private copy-on-write mapping, writable without harm."""
-        if self.size == 0:
-            return memoryview(bytearray())
-        if not _may_map(self._fd):
-            return self._copy()
-        return memoryview(mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY))
-
-    def _copy(self) -> memoryview:
-        """Read the bytes into memory: a mapping would keep a descriptor, and they are few."""
-        data = bytearray(self.size)
-        with open(self._fd, "rb", buffering=0, closefd=False) as file:
-            file.seek(0)
-            view, done = memoryview(data), 0
-            while done < self.size:
-                count = file.readinto(view[done:])
-                if not count:
-                    raise Corrupt("a blob became shorter while it was being read")
-                done += count
-        return memoryview(data)
-
-    def identity(self) -> tuple[int, ...] | None:
-        """Return (device, inode, size, mtime_ns, ctime_ns), None when they prove nothing.
-
-        They prove nothing on network, overlay and unknown file systems, or when the file changed
-        less than 2 s ago, since a second change might carry the same time.
-        """
-        found = os.fstat(self._fd)
-        if time.time_ns() - found.st_ctime_ns < _SETTLED_NS or not trustworthy(found.st_dev):
-            return None
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-    def close(self) -> None:
-        """Close the descriptor; mappings stay valid."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class LocalStore:
@@ -148,14 +58,18 @@ class LocalStore:
         url: The folder as text.
         path: The folder.
         id: Random hexadecimal id given at creation.
+        plain: The files of blobs as they are.
+        coded: The files of blobs that are kept coded.
     """
 
     def __init__(self, path: Path, identifier: str) -> None:
         self.path = path
         self.url = str(path)
         self.id = identifier
-        self._blobs = path / "blobs" / "sha256"
         self._tmp = path / "tmp"
+        self.plain = Shelf(path / "blobs" / "sha256", self._tmp, "trash-")
+        self.coded = Shelf(path / "coded" / "sha256", self._tmp, "coded-trash-")
+        self._shelves = (self.plain, self.coded)
         self._unflushed = threading.Event()
         self._flushing = threading.Lock()
 
@@ -168,7 +82,13 @@ class LocalStore:
         """
         with mapped_os_errors(path, "making a store"):
             path.mkdir(parents=True, exist_ok=True)
-            foreign = {item.name for item in path.iterdir()} - {"blobs", "log", "tmp", "README.txt"}
+            foreign = {item.name for item in path.iterdir()} - {
+                "blobs",
+                "coded",
+                "log",
+                "tmp",
+                "README.txt",
+            }
             if foreign and not (path / MARKER).exists():
                 raise HoldfastError(
                     f"{path} is not empty ({min(foreign)}, …), so no store was made in it.",
@@ -212,7 +132,7 @@ class LocalStore:
 
     def has(self, digest: Digest) -> bool:
         """Say whether the blob is there."""
-        return self._place(digest).exists() or self._restore(digest)
+        return any(shelf.has(digest) for shelf in self._shelves)
 
     def size(self, digest: Digest) -> int:
         """Return its size in bytes; raises ``NotFound``."""
@@ -245,12 +165,12 @@ class LocalStore:
 
     def _name(self, tmp: Path, digest: Digest) -> None:
         """Give written bytes their name; one that exists must be fresh, or a prune may take it."""
-        place = self._place(digest)
+        place = self.plain.place(digest)
         while True:
             try:
                 os.link(tmp, place)
             except FileExistsError:
-                if self.freshen(digest):
+                if self.plain.freshen(digest):
                     return
                 if place.exists():  # another account's, so it cannot be touched: ours replaces it
                     tmp.replace(place)
@@ -279,30 +199,14 @@ class LocalStore:
             if self._unflushed.is_set():
                 self._unflushed.clear()
                 try:
-                    fsync_dir(self._blobs)
+                    fsync_dir(self.plain.folder)
                 except OSError:
                     self._unflushed.set()
                     raise
 
     def freshen(self, digest: Digest) -> bool:
         """Mark a blob as in use now; False when it is not there or may not be touched."""
-        place = self._place(digest)
-        for again in (True, False):
-            try:
-                if time.time() - place.lstat().st_mtime > _FRESH_SECONDS:
-                    os.utime(place, follow_symlinks=False)
-            except FileNotFoundError:
-                if again and self._restore(digest):
-                    continue  # back from the trash, but as old as it was
-                return False
-            except PermissionError:  # another account's blob; written anew it is as good
-                return False
-            except OSError as error:
-                raise HoldfastError(
-                    f"{place} cannot be touched: {error.strerror}.", hint=f"ls -l {place}"
-                ) from error
-            return True
-        raise AssertionError  # pragma: no cover - the loop returns or raises
+        return sum(shelf.freshen(digest) for shelf in self._shelves) > 0  # each, if both have it
 
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""
@@ -315,46 +219,65 @@ class LocalStore:
             raise self.damaged(digest)
         return data
 
-    def open_blob(self, digest: Digest) -> LocalReading:
+    def open_blob(self, digest: Digest) -> LocalReading | CodedReading:
         """Open a blob for viewing, not hashed; raises ``NotFound``, ``Corrupt`` for a link."""
-        place = self._place(digest)
-        for again in range(_TAKEN_BACK, -1, -1):
+        for _ in range(_CHANGES):  # one that is being coded or decoded is in one place or the other
+            plain = self.plain.open(digest)
+            if plain is not None:
+                return LocalReading(plain)
+            coded = self.coded.open(digest)
+            if coded is not None:
+                return CodedReading(coded, self.base_of(digest))
+        raise NotFound(
+            f"The blob {digest} is not in the store {self.path}.",
+            hint="hold verify --no-replay",
+            ref=digest,
+        )
+
+    def base_of(self, coded: Digest) -> Callable[[Digest], memoryview]:
+        """Return what gives the bytes of a coded blob's base, for its reading."""
+
+        def bytes_of(base: Digest) -> memoryview:
             try:
-                return LocalReading(open_file(place))
-            except FileNotFoundError as error:
-                if again and self._restore(digest):
-                    continue
-                raise NotFound(
-                    f"The blob {digest} is not in the store {self.path}.",
-                    hint="hold verify --no-replay",
-                    ref=digest,
-                ) from error
-            except OSError as error:
-                kind = Corrupt if error.errno in _DAMAGE else HoldfastError
-                raise kind(
-                    f"{place} cannot be read: {error.strerror}.", hint=f"ls -l {place}", ref=digest
-                ) from error
-        raise AssertionError  # pragma: no cover - the loop returns or raises
+                with contextlib.closing(self.open_blob(base)) as reading:
+                    if not isinstance(reading, CodedReading) or reading.base is None:
+                        return reading.view()
+                why = "its base is itself coded as differences to another blob"
+            except (Corrupt, NotFound) as error:
+                why = error.message
+            raise Corrupt(
+                f"The blob {coded} cannot be decoded: {why}",
+                hint="hold verify --no-replay",
+                ref=coded,
+            )
+
+        return bytes_of
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``, not hashed; raises ``NotFound``."""
-        reading = self.open_blob(digest)
-        try:
+        with contextlib.closing(self.open_blob(digest)) as reading:
             if offset < 0 or length < 0 or offset + length > reading.size:
                 raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
+            if isinstance(reading, CodedReading):
+                return reading.read_range(offset, length)
             return bytes(reading.view()[offset : offset + length])
-        finally:
-            reading.close()
 
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no particular order."""
-        with os.scandir(self._blobs) as entries:
-            for entry in entries:
-                if not _HEX.fullmatch(entry.name):
-                    continue
-                with contextlib.suppress(FileNotFoundError):
-                    found = entry.stat(follow_symlinks=False)
-                    yield BlobInfo(Digest(f"sha256:{entry.name}"), found.st_size, found.st_mtime)
+        listed = set()
+        for digest, found in self.plain.files():
+            listed.add(digest)
+            yield BlobInfo(digest, found.st_size, found.st_mtime, found.st_size)
+        for digest, found in self.coded.files():
+            if digest in listed:
+                continue
+            size, base = found.st_size, None
+            with (
+                contextlib.suppress(NotFound, Corrupt),  # a damaged one is verify's to tell
+                contextlib.closing(self.open_blob(digest)) as reading,
+            ):
+                size, base = reading.size, getattr(reading, "base", None)
+            yield BlobInfo(digest, size, found.st_mtime, found.st_size, base)
 
     def delete(
         self,
@@ -364,24 +287,23 @@ class LocalStore:
         grace: float = 3600.0,
     ) -> int:
         """Delete blobs and return the bytes freed; see ``BlobStore.delete``."""
-        with mapped_os_errors(self.path, "deleting"), self._only_deleter():
-            freed = sum(
-                self._dispose(Digest(f"sha256:{trash.name[6:]}"), still_needed, grace)
-                for trash in list(self._tmp.glob("trash-*"))
-                if _HEX.fullmatch(trash.name[6:])
-            )
+        with mapped_os_errors(self.path, "deleting"), self.only_deleter():
+            freed = 0
+            for shelf in self._shelves:
+                for digest in shelf.left_in_trash():
+                    freed += self._dispose(shelf, digest, still_needed, grace)
+            bases = {info.base for info in self.list()}
             for digest in digests:
-                with contextlib.suppress(FileNotFoundError):
-                    if time.time() - self._place(digest).lstat().st_mtime < grace:
-                        continue  # in use: never out of a reader's sight, not even for a moment
-                    self._place(digest).rename(self._trash(digest))
-                    freed += self._dispose(digest, still_needed, grace)
-            fsync_dir(self._blobs)
+                for shelf in self._shelves if digest not in bases else ():
+                    if shelf.set_aside(digest, older=grace):
+                        freed += self._dispose(shelf, digest, still_needed, grace)
+            fsync_dir(self.plain.folder)
+            self.drop_doubles()
             self._sweep()
         return freed
 
     @contextlib.contextmanager
-    def _only_deleter(self) -> Iterator[None]:
+    def only_deleter(self) -> Iterator[None]:
         """Refuse to delete beside another deletion.
 
         One that has judged a blob in the trash must not meet a second one that puts the same blob,
@@ -402,12 +324,14 @@ class LocalStore:
         finally:
             os.close(fd)
 
-    def _dispose(self, digest: Digest, still_needed: Callable[[Digest], bool], grace: float) -> int:
-        trash = self._trash(digest)
+    def _dispose(
+        self, shelf: Shelf, digest: Digest, still_needed: Callable[[Digest], bool], grace: float
+    ) -> int:
+        trash = shelf.trash(digest)
         try:
             found = trash.stat()
             if time.time() - found.st_mtime < grace or still_needed(digest):
-                self._restore(digest)
+                shelf.restore(digest)
                 return 0
             trash.unlink()
         except FileNotFoundError:  # a writer took it back
@@ -422,50 +346,32 @@ class LocalStore:
             return True
         except Corrupt:
             with mapped_os_errors(self.path, "setting a damaged blob aside"):
-                self._place(digest).rename(self._tmp / f"damaged-{digest_hex(digest)}")
+                for shelf in self._shelves:
+                    if shelf.place(digest).exists():
+                        shelf.place(digest).rename(self._tmp / f"damaged-{digest_hex(digest)}")
             return True
         return False
 
     def damaged(self, digest: Digest, what: str = "") -> Corrupt:
         """Word the error for a blob whose bytes are not those of its name."""
+        held = next((s for s in self._shelves if s.place(digest).exists()), self.plain)
         return Corrupt(
-            f"The bytes of {self._place(digest)} are not what was saved{what}: "
+            f"The bytes of {held.place(digest)} are not what was saved{what}: "
             "their SHA-256 is not the file's name.",
             hint="hold verify --no-replay",
             ref=digest,
         )
+
+    def drop_doubles(self) -> None:
+        """Remove the coded form of blobs that were written plain since."""
+        for digest, _ in self.coded.files():
+            if self.plain.place(digest).exists():
+                self.coded.place(digest).unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Remove what crashed writers left in ``tmp/`` more than a day ago."""
         limit = time.time() - _STALE_SECONDS
         for item in self._tmp.iterdir():
             with contextlib.suppress(OSError):
-                if not item.name.startswith("trash-") and item.stat().st_mtime < limit:
+                if "trash-" not in item.name and item.stat().st_mtime < limit:
                     item.unlink()
-
-    def _restore(self, digest: Digest) -> bool:
-        """Take a blob back from the trash of an unfinished delete."""
-        try:
-            os.link(self._trash(digest), self._place(digest))
-        except FileExistsError:
-            pass
-        except OSError:
-            return self._place(digest).exists()  # somebody else may have been faster
-        with contextlib.suppress(FileNotFoundError):
-            self._trash(digest).unlink()
-        return True
-
-    def _place(self, digest: Digest) -> Path:
-        return self._blobs / digest_hex(parse_digest(digest))
-
-    def _trash(self, digest: Digest) -> Path:
-        return self._tmp / f"trash-{digest_hex(parse_digest(digest))}"
-
-
-def open_file(place: Path) -> int:
-    """Open a file that is one: a link is not followed, and a pipe is not waited for."""
-    fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is not a file")
-    return fd
