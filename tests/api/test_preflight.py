@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import holdfast
 from holdfast.cli.main import main
+from holdfast.environment import capture, preflight as environments
 
 
 @pytest.fixture(name="store")
@@ -110,3 +111,82 @@ def test_json_of_the_command(kept, store, capsys):
     assert stopped.value.code == 0
     assert document["verdict"] == "loads here"
     assert document["schema_version"] == 1
+
+
+def test_a_check_of_another_person_in_such_an_environment_is_told(
+    kept, store, monkeypatch, tmp_path
+):
+    kept()
+    monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "another"))
+    holdfast.verify("churn", store=store)
+    monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "a third"))
+    found = holdfast.preflight("churn", store=holdfast.Store(store.path))
+    assert found.tested.startswith("replayed in such an environment on 20")
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    capture._machine.cache_clear()
+    found = holdfast.preflight("churn", store=holdfast.Store(store.path))
+    capture._machine.cache_clear()
+    assert "hold verify churn@v1; elsewhere replayed on 20" in found.tested
+    assert "(python 3.99.0 -> 3." in found.tested
+
+
+def findings(record, **given):
+    return list(getattr(environments, record)(given))
+
+
+class TestFindings:
+    def test_a_pair_of_releases_is_told_apart_by_what_was_tested(self, monkeypatch):
+        monkeypatch.setattr(environments, "installed_version", lambda _: "1.9.1")
+        (old,) = findings("libraries", packages={"scikit-learn": "1.3.2"})
+        assert old.what == "scikit-learn 1.3.2 -> 1.9.1 (both in >=1.2,<1.10, which was tested)"
+        (older,) = findings("libraries", packages={"scikit-learn": "0.24.2"})
+        assert older.what == "scikit-learn 0.24.2 -> 1.9.1 (only >=1.2,<1.10 was tested)"
+        (other,) = findings("libraries", packages={"scipy": "1.0.0"})
+        assert other.what == "scipy 1.0.0 -> 1.9.1"
+
+    def test_an_older_onnxruntime_blocks(self, monkeypatch):
+        monkeypatch.setattr(environments, "installed_version", lambda _: "1.15.0")
+        (found,) = findings("runtime", onnx={"minimum_onnxruntime": "1.17"})
+        assert found.kind == "blocks"
+        assert found.fix == 'python -m pip install --upgrade "onnxruntime>=1.17"'
+        assert not findings("runtime", onnx={"minimum_onnxruntime": "1.15"})
+        monkeypatch.setattr(environments, "installed_version", lambda _: None)
+        assert not findings("runtime", onnx={"minimum_onnxruntime": "1.17"})
+
+    def test_features_that_the_processor_lacks_are_named(self, monkeypatch):
+        monkeypatch.setattr(environments, "cpu_features", lambda: ["avx", "fma"])
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        wide = ["avx", "avx2", "avx512f", "avx512bw", "avx512cd", "avx512dq"]
+        (found,) = findings("processor", machine="x86_64", cpu_features=wide)
+        assert found.kind == "note"
+        assert "a processor with avx2, avx512bw, avx512cd, avx512dq, …" in found.what
+        assert not findings("processor", machine="x86_64", cpu_features=["fma"])
+        assert not findings("processor", machine="aarch64", cpu_features=["neon"])
+
+    def test_wheels_that_need_a_feature_block_without_it(self, monkeypatch):
+        monkeypatch.setattr(environments, "cpu_features", lambda: ["sse4_2"])
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        (found,) = findings("processor", packages={"tensorflow-cpu": "2.19.0"})
+        assert (found.kind, "AVX" in found.what) == ("blocks", True)
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        assert not findings("processor", packages={"tensorflow-cpu": "2.19.0"})
+
+    @pytest.mark.parametrize("record", ["libraries", "runtime", "processor", "devices"])
+    @pytest.mark.parametrize("value", [None, 7, "x", [], [None], {"a": []}, {"packages": 1}])
+    def test_a_record_of_nonsense_is_no_traceback(self, record, value):
+        names = ("packages", "onnx", "cpu_features", "machine", "os", "python", "device")
+        assert isinstance(findings(record, **dict.fromkeys(names, value)), list)
+
+    def test_arrays_that_numpy_cannot_hold_alone(self, store, monkeypatch):
+        ml_dtypes = pytest.importorskip("ml_dtypes")
+        holdfast.save({"a": np.zeros(3, ml_dtypes.bfloat16)}, "narrow", store=store)
+        assert holdfast.preflight("narrow", store=store).verdict == "loads here"
+        real = environments.installed_version
+        monkeypatch.setattr(
+            environments,
+            "installed_version",
+            lambda name: None if name == "ml_dtypes" else real(name),
+        )
+        found = holdfast.preflight("narrow", store=store)
+        assert found.verdict == "cannot"
+        assert found.findings[0].fix == 'python -m pip install "ml_dtypes>=0.4"'

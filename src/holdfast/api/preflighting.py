@@ -11,7 +11,7 @@ from holdfast.api.history import get
 from holdfast.api.load import REFUSED
 from holdfast.api.store import Store
 from holdfast.api.version import Version
-from holdfast.archive import read
+from holdfast.archive import checks, read
 from holdfast.environment import capture, preflight as environments
 from holdfast.environment.preflight import Finding
 from holdfast.errors import HoldfastError
@@ -67,8 +67,9 @@ def preflight(ref: str, *, store: Store | str | os.PathLike[str] | None = None) 
     blocking = {finding for finding in findings if finding.kind == "blocks"}
     verdict = "loads migrated" if steps else "loads here"
     if blocking:
-        of_libraries = {*environments.libraries(version.record.environment), *_refused(version)}
-        missing = blocking <= of_libraries
+        environment = version.record.environment
+        of_libraries = {*environments.libraries(environment), *environments.runtime(environment)}
+        missing = blocking <= {*of_libraries, *_refused(version)}
         verdict = "needs its worker" if missing and _worker_serves(version) else "cannot"
         if missing and _form_serves(version):
             verdict = "loads portable"
@@ -80,6 +81,9 @@ def _findings(version: Version, steps: tuple[str, ...] | None) -> Iterator[Findi
     yield from _stored(version)
     yield from _types(version)
     yield from environments.libraries(environment)
+    yield from environments.runtime(environment)
+    yield from environments.processor(environment)
+    yield from environments.dtypes(_narrow(version))
     yield from _refused(version)
     for step in (steps or ())[:_SHOWN]:
         yield Finding("note", f"migrates: {step}")
@@ -113,6 +117,17 @@ def _stored(version: Version) -> Iterator[Finding]:
             blobs.size(digest)
         except HoldfastError as error:
             yield Finding("blocks", error.message, f"hold verify {version.ref}")
+
+
+def _narrow(version: Version) -> set[str]:
+    """Return the dtypes of arrays that numpy lacks; tensors of frameworks bring their own."""
+    from holdfast.codec.arrays import NARROW
+
+    options = (
+        node[2] for node in version.content.structure.nodes if node[0] == "array" and len(node) == 3
+    )
+    named = (each.get("dtype") for each in options if isinstance(each, dict))
+    return {name for name in named if isinstance(name, str) and name in NARROW}
 
 
 def _types(version: Version) -> Iterator[Finding]:
@@ -170,4 +185,23 @@ def _tested(version: Version) -> str:
         return f"{proof} in this very environment before"
     if refusal is not None:
         return "refused in this very environment before"
-    return f"not replayed in this environment yet: hold verify {version.ref}"
+    told = _told(version)
+    return told or f"not replayed in this environment yet: hold verify {version.ref}"
+
+
+def _told(version: Version) -> str:
+    """Return what the store's checks tell of this environment, else of the one checked last."""
+    kept = version.store.checks.of(version.record_id).checks
+    replays = {key: check for key, check in kept.items() if check.rung is not None}
+    if not replays:
+        return ""
+    here = checks.here(version.record.environment)
+    there = replays.get(capture.environment_key(here))
+    if there is not None:
+        return f"{there.outcome} in such an environment on {there.at[:10]}"
+    last = next(iter(replays.values()))
+    other = ", ".join(capture.changed(here, last.environment)[:2])
+    return (
+        f"not replayed in this environment yet: hold verify {version.ref}; elsewhere "
+        f"{last.outcome} on {last.at[:10]} ({other})"
+    )

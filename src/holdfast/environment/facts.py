@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from holdfast.environment.capture import index_of
 
-__all__ = ["PROVEN", "facts"]
+__all__ = ["PROVEN", "cpu_features", "facts"]
 
 # Releases of which archives are read, with proof, by the tests of this release: docs/migrations.md.
 PROVEN: Final[Mapping[str, str]] = {"scikit-learn": ">=1.2,<1.10"}
@@ -44,7 +44,7 @@ def facts(packages: Mapping[str, str]) -> dict[str, Any]:
         packages: Distributions of the model, with their versions.
     """
     found = {
-        "cpu_features": _tried(_features),
+        "cpu_features": _tried(cpu_features),
         "blas": _tried(_blas),
         "cuda": _tried(_cuda),
         "locale": _tried(_locale),
@@ -68,7 +68,8 @@ def _tried(ask: Callable[[], Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _features() -> list[str]:
+def cpu_features() -> list[str]:
+    """Return what this processor offers of what numeric code is chosen by; empty if unknown."""
     for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
         title, _, words = line.partition(":")
         if title.strip() in ("flags", "Features"):

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from holdfast.environment.capture import installed_version
+from holdfast.environment.facts import PROVEN, cpu_features
 from holdfast.environment.memory import free as free_memory
+from holdfast.plugins import REQUIREMENTS
 
-__all__ = ["Finding", "devices", "libraries", "memory"]
+__all__ = ["Finding", "devices", "dtypes", "libraries", "memory", "processor", "runtime"]
 
 _OURS: Final = "holdfast-ml"
+# Their wheels for x86 are built for it; source: tensorflow.org/install/pip, "Hardware
+# requirements", and the check that jaxlib makes when it is imported.
+_NEEDS_AVX: Final = frozenset({"jaxlib", "tensorflow", "tensorflow-cpu"})
+_RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
+_SHOWN: Final = 4
 
 
 class Finding(NamedTuple):
@@ -49,7 +57,7 @@ def libraries(environment: Mapping[str, Any]) -> Iterator[Finding]:
                 f'python -m pip install "{name}{_range(wanted)}"',
             )
         elif _minor(here) != _minor(wanted):
-            yield Finding("differs", f"{name} {wanted:.40} -> {here}")
+            yield Finding("differs", f"{name} {wanted:.40} -> {here}{_known(name, wanted, here)}")
     python = environment.get("python")
     if isinstance(python, str) and _minor(python) != _minor(platform.python_version()):
         yield Finding("differs", f"Python {python:.40} -> {platform.python_version()}")
@@ -57,6 +65,19 @@ def libraries(environment: Mapping[str, Any]) -> Iterator[Finding]:
         there = environment.get(name)
         if isinstance(there, str) and there != here:
             yield Finding("differs", f"{name} {there:.40} -> {here}")
+
+
+def _known(name: str, wanted: str, here: str) -> str:
+    """Say what the tests of this release prove of a pair of releases."""
+    proven = PROVEN.get(name)
+    if proven is None:
+        return ""
+    covered = SpecifierSet(proven)
+    try:
+        both = covered.contains(wanted) and covered.contains(here)
+    except InvalidVersion:
+        both = False
+    return f" (both in {proven}, which was tested)" if both else f" (only {proven} was tested)"
 
 
 def _range(wanted: str) -> str:
@@ -81,6 +102,50 @@ def memory(needed: int) -> Iterator[Finding]:
             "note",
             f"it holds {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of memory are free: "
             "mapped tensors load, copies of all of them may not",
+        )
+
+
+def processor(environment: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare what the processor offers with what the one of the save offered."""
+    here = set(cpu_features())
+    if not here:  # nobody tells on this system
+        return
+    packages = environment.get("packages")
+    built = _NEEDS_AVX & packages.keys() if isinstance(packages, dict) else ()
+    if built and platform.machine() in ("x86_64", "AMD64") and "avx" not in here:
+        yield Finding("blocks", f"{min(built)} needs a processor with AVX, which this one lacks")
+    recorded = environment.get("cpu_features")
+    listed = recorded if isinstance(recorded, list) else []
+    lost = sorted({f"{each:.20}" for each in listed if isinstance(each, str)} - here)
+    if lost and environment.get("machine") == platform.machine():
+        shown = ", ".join(lost[:_SHOWN]) + (", …" if len(lost) > _SHOWN else "")
+        yield Finding(
+            "note", f"it was saved on a processor with {shown}: last digits of answers may differ"
+        )
+
+
+def runtime(environment: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare what an ONNX graph needs with the onnxruntime that is here."""
+    graph = environment.get("onnx")
+    needed = graph.get("minimum_onnxruntime") if isinstance(graph, dict) else None
+    here = next(filter(None, map(installed_version, _RUNTIMES)), None)
+    if not isinstance(needed, str) or here is None or _minor(needed) is None:
+        return
+    if (_minor(here) or (0, 0)) < (_minor(needed) or (0, 0)):
+        yield Finding(
+            "blocks",
+            f"its opset needs onnxruntime {needed:.20} or newer; {here} is here",
+            f'python -m pip install --upgrade "onnxruntime>={needed:.20}"',
+        )
+
+
+def dtypes(names: Collection[str]) -> Iterator[Finding]:
+    """Say when numpy alone cannot hold dtypes that a model's arrays have."""
+    if names and installed_version("ml_dtypes") is None:
+        yield Finding(
+            "blocks",
+            f"numpy has no {', '.join(sorted(names))}; the ml_dtypes package has",
+            f'python -m pip install "{REQUIREMENTS["ml_dtypes"]}"',
         )
 
 
