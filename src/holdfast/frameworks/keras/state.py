@@ -29,6 +29,7 @@ __all__ = [
     "tensor_of",
     "variables_of",
     "vocabularies_of",
+    "without_unused",
 ]
 
 # Keras dtype to safetensors dtype.
@@ -151,6 +152,17 @@ def variables_of(model: Any) -> dict[str, Any]:
                 )
             found[path] = value
     return found
+
+
+def without_unused(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what an optimizer that took no step keeps of each weight: Keras makes it on a whim."""
+    steps = [path for path in variables if path.endswith("optimizer/iterations")]
+    unused = {path.removesuffix("iterations") for path in steps if not array_of(variables[path])}
+    return {
+        path: each
+        for path, each in variables.items()
+        if not (_SLOT.search(path) and any(map(path.startswith, unused)))
+    }
 
 
 def array_of(variable: Any) -> np.ndarray[Any, Any]:
