@@ -256,13 +256,17 @@ def _refuse_unmatched(targets: Mapping[str, Any], stored: Mapping[str, TensorVie
 
 
 def _fitting(path: str, variable: Any, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return numbers of the variable's dtype; whole ones may differ in width between backends."""
+    """Return numbers of the variable's dtype.
+
+    Whole ones may differ in width between backends; a single one may be a whole number in one
+    release and none in another, as the place holders of Adafactor are.
+    """
     keras = the_keras()
     wanted = _dtype(keras.backend.standardize_dtype(variable.dtype))
     if tuple(variable.shape) == array.shape:
         if wanted == array.dtype:
             return array
-        if wanted.kind in "iu" and array.dtype.kind in "iu":
+        if (wanted.kind in "iu" and array.dtype.kind in "iu") or array.size == 1:
             changed = array.astype(wanted)
             if np.array_equal(changed.astype(array.dtype), array):
                 return changed
