@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from piece import Piece
+from piece import Piece, answers
 from scipy.stats import uniform
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import Birch, KMeans, MiniBatchKMeans
@@ -67,6 +67,8 @@ from sklearn.preprocessing import (
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC, LinearSVC, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+__all__ = ["answers", "pieces"]
 
 _FIT, _GOLDEN, _HELD = 80, 20, 40
 

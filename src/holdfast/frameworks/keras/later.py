@@ -65,13 +65,18 @@ def without_later(item: Any) -> Any:
         found["config"] = {
             name: each
             for name, each in inner.items()
-            if not _says_nothing_new(name, each)
+            if not _says_nothing_new(name, inner, module)
             or _takes(module, str(found["class_name"]), name)
         }
     return found
 
 
-def _says_nothing_new(name: str, value: Any) -> bool:
+def _says_nothing_new(name: str, config: Mapping[str, Any], module: str) -> bool:
+    value = config[name]
+    if name == "name":  # of an operation, which gets its name when the model is built
+        return module.startswith("keras.src.ops.")
+    if name == "lora_alpha" and value == config.get("lora_rank"):
+        return True
     return any(type(value) is type(each) and value == each for each in _LATER.get(name, ()))
 
 
