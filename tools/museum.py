@@ -1,8 +1,8 @@
 """Write archives of the museum under the libraries of their time, and read each under all others.
 
-``python tools/museum.py write [ARCHIVE …]`` writes what is missing. Each archive gets an environment
-with what was newest on a day of its time; Holdfast comes last and upgrades nothing. Archives that
-exist are left as they are: they are what a release once wrote.
+``python tools/museum.py write [ARCHIVE …]`` writes what is missing. Each archive gets an
+environment with what was newest on a day of its time; Holdfast comes last and upgrades nothing.
+Archives that exist are left as they are: they are what a release once wrote.
 
 ``python tools/museum.py read [FAMILY …]`` reads every archive of a family with the Holdfast of this
 checkout, under the libraries of every other, and prints how many answer as they did then.
@@ -125,7 +125,9 @@ def read(family: str) -> None:
         cells = []
         for reading in archives:
             found = outcomes(written, python_of(reading))
-            counts = Counter(outcome.partition(":")[0].partition(" ")[0] for outcome in found.values())
+            counts = Counter(
+                outcome.partition(":")[0].partition(" ")[0] for outcome in found.values()
+            )
             cells.append(", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
             faults += [f"{written} under {reading}: {name} {outcome}"
                        for name, outcome in found.items() if outcome != "right"]  # fmt: skip

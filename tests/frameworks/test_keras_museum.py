@@ -14,8 +14,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("keras", reason="keras is not installed")
 
-MUSEUM = Path(__file__).parents[1] / "museum"
-sys.path.insert(0, str(MUSEUM))
+sys.path.insert(0, str(Path(__file__).parents[1] / "museum"))
 
 import keras
 import keras_models
@@ -29,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="jax is not installed"),
 ]
-ARCHIVES = sorted(MUSEUM.glob("keras-*.tar.xz"))
+ARCHIVES = sorted((Path(__file__).parents[1] / "museum").glob("keras-*.tar.xz"))
 # JAX computes bfloat16 otherwise since: answers differ by 0.006, which is no rounding of floats.
 ROUNDED = {"mixed"}
 

@@ -184,7 +184,7 @@ def _saved(model: Any) -> bytes:
         return path.read_bytes()
 
 
-def answers(model: Any, rows: Any, methods: Any = None) -> dict[str, Any]:  # noqa: ARG001
+def answers(model: Any, rows: Any, methods: Any = None) -> dict[str, Any]:
     """Return what the model says of the rows."""
     given = list(rows) if isinstance(rows, tuple) else rows
     told = model.predict(given, verbose=0) if hasattr(model, "predict") else model(given)

@@ -12,6 +12,7 @@ import datetime as dt
 import decimal
 import fractions
 import io
+import math
 import uuid
 import warnings
 import zoneinfo
@@ -28,8 +29,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
-
-
 
 _UNITS = {
     "years": "Y", "months": "M", "weeks": "W", "days": "D", "hours": "h", "minutes": "m",
@@ -147,7 +146,7 @@ def _frames() -> Iterator[tuple[str, Any]]:
     whole = _rows(6, ["lima", "oslo"])
     yield "table", whole
     yield "table-indexed", whole.set_index("city")
-    yield "table-levels", whole.set_index(["city", "when"]).unstack(0)
+    yield "table-levels", whole.set_index(["city", "when"]).unstack(0)  # noqa: PD010 - as it was
     yield "table-empty", whole.iloc[:0]
     yield "table-twice", pd.DataFrame([[1, "a"], [2, "b"]], columns=["x", "x"])
     yield "table-numbers", pd.DataFrame(np.eye(2))
@@ -198,7 +197,9 @@ def _models() -> Iterator[tuple[str, Any, Any]]:
     yield "model-times-hot", _column(OneHotEncoder(handle_unknown="ignore"), "when"), frame
     unknown = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
     yield "model-plan", _column(unknown, "plan"), frame
-    fill = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    fill = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+    )
     yield "model-fill", _column(fill, "city"), frame
     yield "model-member", _column(OneHotEncoder(), "member"), frame
     labelled = frame.assign(plan=frame["plan"].astype("category"))
@@ -240,7 +241,7 @@ def answers(model: Any, rows: Any, methods: Any = METHODS) -> dict[str, Any]:
     return {"described": described(copy.deepcopy(model))}
 
 
-def described(value: Any) -> Any:
+def described(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind
     """Say all of a value in texts, numbers and lists that mean the same in every release.
 
     Of columns of texts that pandas 3 calls ``str`` and pandas 2 ``object``, the dtype is not said.
@@ -283,11 +284,11 @@ def _column_of(array: Any) -> Any:
     return ["texts" if texts else dtype, values]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind
     kind = type(value).__name__
     if value is pd.NaT or value is pd.NA or value is None or value is np.ma.masked:
         return None
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, np.ma.MaskedArray):
         return [kind, described(value.data), value.mask.tolist(), repr(value.fill_value.item())]

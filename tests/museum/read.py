@@ -76,7 +76,7 @@ def main() -> None:
             found[name] = outcome(store, name, family)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault to be told
             found[name] = f"failed: {type(error).__name__}: {error}"
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from holdfast.errors import SignatureMismatch
 
 __all__ = ["in_recorded_unit"]
 
-_COUNTED: Final = re.compile(r"(datetime64|timedelta64)\[(s|ms|us|ns)(?:, .*)?\]")
+_UNITS: Final = ("s", "ms", "us", "ns")
+_COUNTED: Final = re.compile(rf"(datetime64|timedelta64)\[({'|'.join(_UNITS)})(?:, .*)?\]")
 
 
 def in_recorded_unit(values: Any, dtype: str, ref: str) -> Any:
@@ -38,7 +39,7 @@ def in_recorded_unit(values: Any, dtype: str, ref: str) -> Any:
         counted = values.astype(f"{have[1]}[{want[2]}]")
     except ValueError as error:  # OutOfBoundsDatetime
         raise _beyond(dtype, ref) from error
-    finer = np.timedelta64(1, want[2]) < np.timedelta64(1, have[2])
+    finer = _UNITS.index(want[2]) > _UNITS.index(have[2])
     if finer and ((counted.astype(values.dtype) != values) & ~np.isnat(values)).any():
         raise _beyond(dtype, ref)  # numpy wraps around without a word
     return counted

@@ -131,10 +131,10 @@ def _with_one_intercept(data: bytearray, model: Judged) -> bytearray:
     if not text.startswith("["):
         return data
     scores = {score.strip() for score in text.strip("[]").split(",")}
-    written = [_named("base_score", each) for each in (text, *scores)]
-    if len(scores) != 1 or data.count(written[0]) != 1:
+    written = _named("base_score", text)
+    if len(scores) != 1 or data.count(written) != 1:
         raise _mismatch(model, f">={'.'.join(map(str, _INTERCEPTS_SINCE))}")
-    return data.replace(*written)
+    return data.replace(written, _named("base_score", scores.pop()))
 
 
 def _named(key: str, value: str) -> bytes:
