@@ -82,8 +82,13 @@ def _says_nothing_new(name: str, config: Mapping[str, Any], module: str) -> bool
 
 @lru_cache(maxsize=1024)
 def _takes(module: str, name: str, field: str) -> bool:
-    """Say whether a constructor takes a field; of what is not there nothing is known."""
+    """Say whether a constructor takes a field, or hands it on to one that does."""
     kind = getattr(import_module(module), name, None)
-    makers = [base.__dict__["__init__"] for base in getattr(kind, "__mro__", ())
-              if "__init__" in base.__dict__ and base is not object]  # fmt: skip
-    return not makers or any(field in inspect.signature(maker).parameters for maker in makers)
+    for base in getattr(kind, "__mro__", ()):
+        if "__init__" in base.__dict__:
+            taken = inspect.signature(base.__dict__["__init__"]).parameters
+            if field in taken:
+                return True
+            if all(each.kind is not each.VAR_KEYWORD for each in taken.values()):
+                return False
+    return kind is None  # of what is not there nothing is known
