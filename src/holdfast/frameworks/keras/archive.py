@@ -161,7 +161,7 @@ def _give(model: Any, arrays: Arrays, vocabularies: Mapping[str, bytes]) -> None
     for place in _places(model):
         words = vocabularies.get(place.path)
         if _is_of_another_release(place.value, arrays.get(place.path, {})):
-            _LOG.warning("the optimizer's state is of another Keras: training starts with a new one")
+            _LOG.warning("the optimizer's state is of another Keras: training starts anew")
             left.discard(place.path)
             continue
         try:
