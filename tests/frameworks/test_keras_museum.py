@@ -96,6 +96,14 @@ def test_only_what_says_nothing_new_is_left_out_for_an_older_release(monkeypatch
     assert without_later(own) == own
 
 
+@pytest.mark.parametrize("name", [None, 3, ["Dense"], "Popen"])
+def test_a_place_that_only_looks_like_an_object_is_left_alone(name):
+    forged = {"module": "subprocess", "registered_name": None, "config": {"use_gate": False}}
+    assert without_later(forged) == forged
+    assert without_later({**forged, "class_name": name}) == {**forged, "class_name": name}
+    assert without_later({"config": {"seed": None}, "module": ["x"]})["module"] == ["x"]
+
+
 def test_nothing_is_left_out_that_the_installed_release_takes():
     config = of({"units": 3, "quantization_config": None})
     assert without_later(config) == config

@@ -14,6 +14,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final
 
+from holdfast.frameworks.keras.judge import is_of_keras
+
 __all__ = ["without_later"]
 
 # Field to what it says where a layer does what it did before there was the field.
@@ -60,13 +62,13 @@ def without_later(item: Any) -> Any:
     if not isinstance(item, dict):
         return item
     found = {name: without_later(each) for name, each in item.items()}
-    inner, module = found.get("config"), found.get("module")
-    if isinstance(inner, dict) and isinstance(module, str) and found["registered_name"] is None:
+    inner, module, kind = (found.get(name) for name in ("config", "module", "class_name"))
+    own = found.get("registered_name") is None and is_of_keras(module, kind)
+    if own and isinstance(inner, dict) and isinstance(module, str):
         found["config"] = {
             name: each
             for name, each in inner.items()
-            if not _says_nothing_new(name, inner, module)
-            or _takes(module, str(found["class_name"]), name)
+            if not _says_nothing_new(name, inner, module) or _takes(module, kind, name)
         }
     return found
 
