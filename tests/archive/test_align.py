@@ -507,3 +507,27 @@ def test_wide_frames_are_fitted_in_a_moment():
     started = time.perf_counter()
     aligned(signature, given)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(("saved", "given"), [("ns", "us"), ("us", "ns"), ("s", "ns")])
+def test_times_are_counted_in_the_unit_that_they_had_at_save(saved, given):
+    times = pd.to_datetime(["2026-01-01 10:00", None])
+    frame = pd.DataFrame({"when": times.as_unit(saved), "took": (times - times[0]).as_unit(saved)})
+    other = frame.assign(when=times.as_unit(given), took=(times - times[0]).as_unit(given))
+    told = aligned(describe(frame), other).inputs
+    assert [str(d) for d in told.dtypes] == [f"datetime64[{saved}]", f"timedelta64[{saved}]"]
+    pd.testing.assert_frame_equal(told, frame)
+    array = frame["when"].to_numpy()
+    told = aligned(describe(array), other["when"].to_numpy()).inputs
+    assert told.dtype == array.dtype
+    assert told.tobytes() == array.tobytes()
+    zoned = pd.DataFrame({"when": times.as_unit(saved).tz_localize("UTC")})
+    told = aligned(describe(zoned), pd.DataFrame({"when": times.as_unit(given).tz_localize("UTC")}))
+    pd.testing.assert_frame_equal(told.inputs, zoned)
+
+
+def test_times_beyond_the_recorded_unit_are_refused():
+    frame = pd.DataFrame({"when": pd.to_datetime(["2026-01-01"]).as_unit("ns")})
+    far = np.array(["3026-01-01"], dtype="M8[s]")
+    assert "beyond what" in refusal(describe(frame), pd.DataFrame({"when": far})).message
+    assert "beyond what" in refusal(describe(frame["when"].to_numpy()), far).message

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from holdfast.codec import encode
+from holdfast.codec import encode, zones
 from holdfast.errors import Corrupt, EnvironmentMismatch, Unsupported
 
 BERLIN = "Europe/Berlin"
@@ -247,3 +247,22 @@ def test_labels_are_not_spelled_out_without_end(registry) -> None:
     with pytest.raises(Corrupt, match="more labels than can be meant"):
         registry.by_id["pandas.Index"].build({"parts": level})
     assert len(registry.by_id["pandas.Index"].build({"parts": endless})) == 2**60
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [("M", "ME"), ("2H", "2h"), ("15T", "15min"), ("Q-NOV", "QE-NOV"), ("A-DEC", "YE-DEC"),
+     ("AS-JAN", "YS-JAN"), ("BM", "BME"), ("L", "ms"), ("D", "D"), ("W-SUN", "W-SUN")],
+)  # fmt: skip
+def test_steps_are_read_under_the_names_that_each_release_has(older, newer, monkeypatch):
+    assert zones.freq_of(older) == zones.freq_of(newer)
+    assert str(zones.freq_of(older).freqstr) == newer
+    monkeypatch.setattr(pd, "__version__", "2.1.4")
+    assert zones._spelled(newer, zones._STEPS) == older
+
+
+@pytest.mark.parametrize(("older", "newer"), [("A-DEC", "Y-DEC"), ("H", "h"), ("M", "M")])
+def test_periods_are_read_under_the_names_that_each_release_has(older, newer, monkeypatch):
+    assert zones.period_dtype(older) == pd.PeriodDtype(newer)
+    monkeypatch.setattr(pd, "__version__", "2.1.4")
+    assert zones._spelled(newer, zones._PERIODS) == older

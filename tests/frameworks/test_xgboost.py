@@ -317,3 +317,23 @@ def test_a_wrapper_that_another_release_made_is_refused_at_save(tmp_path):
     del model.gamma
     with pytest.raises(Unsupported, match="gamma is missing"):
         holdfast.save(model, "m", store=tmp_path / "s")
+
+
+def test_releases_that_have_one_base_score_read_one_and_refuse_several():
+    model = xgboost.XGBRegressor(n_estimators=2, base_score=2.5).fit(plain(), plain()[:, 0])
+    data = bytearray(model.get_booster().save_raw("ubj"))
+    judged = judge_ubj(data)
+    text = judged.learner["learner_model_param"]["base_score"]
+    assert text.startswith("[")
+    older = boosters._with_one_intercept(data, judged)
+    told = judge_ubj(older).learner["learner_model_param"]["base_score"]
+    assert float(told) == 2.5
+    assert len(older) == len(data) - 2
+    again = xgboost.Booster()
+    again.load_model(older)
+    assert np.array_equal(again.inplace_predict(plain()), model.predict(plain()))
+    several = {**judged.learner["learner_model_param"], "base_score": "[1E0,2E0]"}
+    other = judged._replace(learner={**judged.learner, "learner_model_param": several})
+    with pytest.raises(EnvironmentMismatch) as refusal:
+        boosters._with_one_intercept(data, other)
+    assert "xgboost>=3.1" in refusal.value.hint

@@ -1,4 +1,4 @@
-"""Archives of the museum, unpacked once in a run; ``models.py`` is imported from beside this."""
+"""Archives of the museum, unpacked once in a run; what wrote them is imported from beside this."""
 
 import sys
 import tarfile

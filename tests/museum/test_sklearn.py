@@ -6,9 +6,9 @@ What is compared lies outside the golden set: rows with missing values and unsee
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import sparse
+import sklearn_models
+from read import answered, names, outcome
 
 import holdfast
 from holdfast import HoldfastError
@@ -33,50 +33,10 @@ def release_of(archive):
     return archive.name.removeprefix("sklearn-").removesuffix(".tar.xz")
 
 
-def close(want, have):
-    if isinstance(want, list):
-        return len(want) == len(have) and all(map(close, want, have))
-    want, have = (
-        each.toarray() if sparse.issparse(each) else np.asarray(each) for each in (want, have)
-    )
-    if want.shape != have.shape:
-        return False
-    if want.dtype.kind == "f":
-        return np.allclose(want, have, rtol=1e-7, atol=1e-9, equal_nan=True)
-    return bool((want == have).all())
-
-
-def names(store):
-    return [m.name for m in store.catalogue.names() if not m.name.endswith(".held-out")]
-
-
-def outcome(store, name):
-    """Return "right", "wrong in METHOD", or the refusal."""
-    try:
-        model = holdfast.load(name, store=store, environment="here")
-    except HoldfastError as error:
-        return f"refused: {error.message}"
-    return answered(store, name, model)
-
-
-def answered(store, name, model):
-    from models import answers
-    from sklearn.base import clone
-
-    held_out = holdfast.load(f"{name}.held-out", store=store)
-    have = answers(model, held_out["rows"], held_out["answers"])
-    for method, want in held_out["answers"].items():
-        if method not in have or not close(want, have[method]):
-            return f"wrong in {method}"
-    clone(model)
-    repr(model)
-    return "right"
-
-
 @pytest.mark.parametrize("archive", archives())
 def test_archives_of_old_releases_answer_as_they_did(archive, unpacked):
     store = holdfast.Store(unpacked(archive) / "store")
-    outcomes = {name: outcome(store, name) for name in names(store)}
+    outcomes = {name: outcome(store, name, sklearn_models) for name in names(store)}
     assert len(outcomes) >= 70
     failed = {name: found for name, found in outcomes.items() if found != "right"}
     assert all(found.startswith("refused") for found in failed.values()), failed
@@ -101,7 +61,7 @@ def test_pickles_of_old_releases_are_taken_over_and_answer_as_they_did(archive, 
         except HoldfastError as error:
             failed[name] = error.message
             continue
-        assert answered(store, name, model) == "right", name
+        assert answered(store, name, model, sklearn_models) == "right", name
     assert failed.keys() == REFUSED.get(release_of(archive), set()), failed
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from holdfast.archive.columns import fit_columns, select, some
 from holdfast.archive.families import family, family_of, has_missing, look
 from holdfast.archive.frames import is_frame, is_series, is_sparse, native
+from holdfast.archive.units import in_recorded_unit
 from holdfast.errors import SignatureMismatch
 from holdfast.plugins import import_extra
 
@@ -83,6 +84,8 @@ def _fit_array(signature: Mapping[str, Any], inputs: Any, ref: str) -> tuple[Any
         inputs, notes = _values(signature, inputs, ref)
     _check_shape(signature.get("shape"), inputs, ref)
     _check_family(family_of(signature), _family_of_values(inputs), ref)
+    if "dtype" in signature and hasattr(inputs, "dtype"):
+        inputs = in_recorded_unit(inputs, str(signature["dtype"]), ref)
     if signature.get("missing") is False and hasattr(inputs, "dtype") and has_missing(inputs):
         notes = (*notes, "Missing values in the input; there were none at save.")
     if "dtype" not in signature or ("sparse" in signature) == is_sparse(inputs):

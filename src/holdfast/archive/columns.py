@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.archive.categories import recode
 from holdfast.archive.families import family, family_of, look
+from holdfast.archive.units import in_recorded_unit
 from holdfast.errors import SignatureMismatch
 
 __all__ = ["fit_columns", "select", "some"]
@@ -121,6 +122,8 @@ def _fits(described: Mapping[str, Any], dtype: str) -> bool:
     want = family_of(described)
     if want in _ANY:
         return True
+    if want in ("time", "duration") and dtype != described["dtype"]:
+        return False  # they may be counted in another unit
     looked_at = {"object", "category"} & {dtype, str(described["dtype"])}
     return not looked_at and "missing_as" not in described and family(dtype) == want
 
@@ -160,7 +163,7 @@ def _fit_column(
         column = _values(column)
     if want == "number" and str(column.dtype) == "object":
         return column.to_numpy(dtype="float64", na_value=np.nan)
-    return _mark_missing(column, described)
+    return _mark_missing(in_recorded_unit(column, str(described["dtype"]), ref), described)
 
 
 def _values(column: Any) -> Any:

@@ -25,7 +25,15 @@ UNITS: Final = ("s", "ms", "us", "ns")
 
 _OFFSET: Final = re.compile(r"UTC[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 # Frequencies are read by pandas from a table of its own; only what looks like one gets there.
-_FREQ: Final = re.compile(r"-?[0-9]{0,9}[A-Za-z]{1,7}(-[0-9A-Z]{1,5})?")
+_FREQ: Final = re.compile(r"(-?[0-9]{0,9})([A-Za-z]{1,7})((-[0-9A-Z]{1,5})?)")
+# What pandas 2.2 calls otherwise: of both kinds, of the steps of indexes, and of periods.
+_RENAMED: Final = (2, 2)
+_CLOCK: Final = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns"}
+_STEPS: Final = {
+    **_CLOCK, "M": "ME", "BM": "BME", "CBM": "CBME", "SM": "SME", "Q": "QE", "BQ": "BQE",
+    "A": "YE", "BA": "BYE", "AS": "YS", "BAS": "BYS", "BH": "bh", "CBH": "cbh",
+}  # fmt: skip
+_PERIODS: Final = {**_CLOCK, "A": "Y"}
 
 
 def pandas() -> Any:
@@ -87,7 +95,7 @@ def freq_text(freq: Any) -> str | None:
 
 def freq_of(text: Any) -> Any:
     """Return the frequency of an index from its text; raises ``Corrupt`` for what is none."""
-    return pandas().tseries.frequencies.to_offset(_checked(text))
+    return pandas().tseries.frequencies.to_offset(_spelled(text, _STEPS))
 
 
 def period_text(dtype: Any) -> str:
@@ -97,10 +105,15 @@ def period_text(dtype: Any) -> str:
 
 def period_dtype(text: Any) -> Any:
     """Return the type of periods of a frequency; raises ``Corrupt`` for what is none."""
-    return pandas().PeriodDtype(_checked(text))
+    return pandas().PeriodDtype(_spelled(text, _PERIODS))
 
 
-def _checked(text: Any) -> str:
-    if type(text) is not str or not _FREQ.fullmatch(text):
+def _spelled(text: Any, renamed: dict[str, str]) -> str:
+    """Return the text of a frequency as the installed pandas spells it."""
+    found = _FREQ.fullmatch(text) if type(text) is str else None
+    if found is None:
         raise Corrupt(f"{text!r:.60} is not a frequency")
-    return text
+    count, name, anchor, _ = found.groups()
+    newer = tuple(map(int, pandas().__version__.split(".")[:2])) >= _RENAMED
+    names = renamed if newer else {new: old for old, new in renamed.items()}
+    return f"{count}{names.get(name, name)}{anchor}"

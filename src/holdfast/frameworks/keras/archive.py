@@ -7,6 +7,7 @@ saving_lib.py``: a zip archive of ``config.json``, ``model.weights.h5`` and ``as
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ from holdfast.trust.zips import ZipArchive, open_zip
 
 __all__ = ["read_archive", "write_archive", "write_weights"]
 
+_LOG: Final = logging.getLogger("holdfast")
 _CONFIG: Final = "config.json"
 _WEIGHTS: Final = "model.weights.h5"
 _ASSETS: Final = "assets/"
@@ -158,6 +160,10 @@ def _give(model: Any, arrays: Arrays, vocabularies: Mapping[str, bytes]) -> None
     left = set(arrays)
     for place in _places(model):
         words = vocabularies.get(place.path)
+        if _is_of_another_release(place.value, arrays.get(place.path, {})):
+            _LOG.warning("the optimizer's state is of another Keras: training starts anew")
+            left.discard(place.path)
+            continue
         try:
             if hasattr(place.value, "load_own_variables"):
                 place.value.load_own_variables(dict(arrays.get(place.path, {})))
@@ -173,6 +179,22 @@ def _give(model: Any, arrays: Arrays, vocabularies: Mapping[str, bytes]) -> None
     lost = sorted(path for path in left if arrays[path])
     if lost:
         raise Corrupt(f"{_WEIGHTS} has weights for {lost[0][-100:]!r}, which the model has not")
+
+
+def _is_of_another_release(part: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> bool:
+    """Say whether a part is an optimizer that keeps its numbers in another order than the file.
+
+    The file has them by position; Nadam's product, for one, moved from before the others to last.
+    """
+    if not isinstance(part, the_keras().optimizers.Optimizer):
+        return False
+    own = [tuple(each.shape) for each in part.variables]
+    stored = [array.shape for _, array in sorted(arrays.items(), key=lambda item: _number(item[0]))]
+    return bool(stored) and own != stored
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdecimal() else -1
 
 
 def _set_words(layer: Any, data: bytes) -> None:

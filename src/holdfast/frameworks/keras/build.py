@@ -24,6 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.frameworks.keras.imported import the_keras
 from holdfast.frameworks.keras.judge import REGISTER, Judged, judge
+from holdfast.frameworks.keras.later import without_later
 from holdfast.plugins import import_extra
 
 __all__ = ["bounded", "build", "describe", "registered_names"]
@@ -157,11 +158,13 @@ def build(config: Any, items: int, *, fresh: bool = False) -> Any:
     compilation = _compilation(config.get("compile_config"), names)
     library = import_extra("keras.src.saving.serialization_lib", needed_for=_NEEDED_FOR)
     with library.ObjectSharingScope(), bounded(items, zeros=not fresh):
-        model = _made(judged, lambda: library.deserialize_keras_object(judged.config))
+        known = without_later(judged.config)
+        model = _made(judged, lambda: library.deserialize_keras_object(known))
         if compilation is not None:
             if not hasattr(model, "compile_from_config"):
                 raise Corrupt("a configuration compiles what is no model")
-            _made(compilation, lambda: model.compile_from_config(compilation.config))
+            compiled = without_later(compilation.config)
+            _made(compilation, lambda: model.compile_from_config(compiled))
     _name_operations(plan, model)
     keras = the_keras()
     if not isinstance(model, keras.layers.Layer):

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from holdfast.errors import Corrupt, EnvironmentMismatch, UnsafeContent
 
-__all__ = ["Judged", "judge", "parse"]
+__all__ = ["Judged", "is_of_keras", "judge", "parse"]
 
 _MOST_BYTES: Final = 256 << 20
 _MOST_PARTS: Final = 2_000_000
@@ -86,6 +86,12 @@ _CLASSES, _FUNCTIONS = _read()
 # Also by what they were called before.
 _ACTIVATIONS: Final = _FUNCTIONS["keras.activations"] | {"hard_swish", "softsign", "swish"}
 _NAMES: Final = frozenset(name for names in _CLASSES.values() for name in names)
+
+
+def is_of_keras(module: Any, name: Any) -> bool:
+    """Say whether the table has a class of Keras by this module and name."""
+    texts = isinstance(module, str) and isinstance(name, str)
+    return texts and name in _CLASSES.get(module, ())
 
 
 def parse(data: bytes | memoryview, what: str) -> Any:

@@ -167,7 +167,7 @@ def fill(model: Any, stored: Stored) -> None:
 
 
 def _state(model: Any) -> dict[str, Any]:
-    variables = keras_state.variables_of(model)
+    variables = keras_state.without_unused(keras_state.variables_of(model))
     return {
         "config": keras_build.describe(model),
         "variables": {path: keras_state.array_of(each) for path, each in variables.items()},

@@ -29,6 +29,7 @@ __all__ = [
     "tensor_of",
     "variables_of",
     "vocabularies_of",
+    "without_unused",
 ]
 
 # Keras dtype to safetensors dtype.
@@ -153,6 +154,17 @@ def variables_of(model: Any) -> dict[str, Any]:
     return found
 
 
+def without_unused(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what an optimizer that took no step keeps of each weight: Keras makes it on a whim."""
+    steps = [path for path in variables if path.endswith("optimizer/iterations")]
+    unused = {path.removesuffix("iterations") for path in steps if not array_of(variables[path])}
+    return {
+        path: each
+        for path, each in variables.items()
+        if not (_SLOT.search(path) and any(map(path.startswith, unused)))
+    }
+
+
 def array_of(variable: Any) -> np.ndarray[Any, Any]:
     """Return a variable's numbers in its own dtype; a view of them where the backend allows.
 
@@ -244,13 +256,17 @@ def _refuse_unmatched(targets: Mapping[str, Any], stored: Mapping[str, TensorVie
 
 
 def _fitting(path: str, variable: Any, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return numbers of the variable's dtype; whole ones may differ in width between backends."""
+    """Return numbers of the variable's dtype.
+
+    Whole ones may differ in width between backends; a single one may be a whole number in one
+    release and none in another, as the place holders of Adafactor are.
+    """
     keras = the_keras()
     wanted = _dtype(keras.backend.standardize_dtype(variable.dtype))
     if tuple(variable.shape) == array.shape:
         if wanted == array.dtype:
             return array
-        if wanted.kind in "iu" and array.dtype.kind in "iu":
+        if (wanted.kind in "iu" and array.dtype.kind in "iu") or array.size == 1:
             changed = array.astype(wanted)
             if np.array_equal(changed.astype(array.dtype), array):
                 return changed

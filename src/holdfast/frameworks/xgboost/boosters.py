@@ -29,6 +29,10 @@ _MOST_CONFIG: Final = 1 << 22
 _MOST_THREADS: Final = 1024
 _DEPTH: Final = 8
 _TABLES_SINCE: Final = (3, 2)
+# A base score for each output; earlier releases have one, and misread the list without a word.
+_INTERCEPTS_SINCE: Final = (3, 1)
+# Earlier releases set on the Python object what the native attributes say.
+_TOLD: Final = ("best_iteration", "best_score", "best_ntree_limit")
 # Parameters as the configuration spells them: words, numbers, and lists of lists of features.
 _PARAMETER: Final = re.compile(r"[-+:._@A-Za-z0-9,() \[\]]*")
 
@@ -70,8 +74,11 @@ def build(fields: Mapping[str, Any]) -> Any:
     booster = _native(bytearray(data), model)
     if version == [*_installed()]:
         _configure(booster, config)
+    told = {name: value for name, value in vars(booster).items() if name in _TOLD}
     for name in [name for name in vars(booster) if name != "handle"]:
         delattr(booster, name)  # some releases set what the native attributes say
+    if version != [*_installed()]:
+        attributes = told | {n: v for n, v in attributes.items() if not hasattr(type(booster), n)}
     vars(booster).update(attributes)
     return booster
 
@@ -106,6 +113,8 @@ def _native(data: bytearray, model: Judged) -> Any:
     if model.tables is not None and model.tables != (installed >= _TABLES_SINCE):
         # The native reader looks for what is not there and crashes.
         raise _mismatch(model, "<3.2" if model.tables is False else ">=3.2")
+    if installed < _INTERCEPTS_SINCE:
+        data = _with_one_intercept(data, model)
     booster = xgboost.Booster()
     try:
         booster.load_model(data)
@@ -114,6 +123,26 @@ def _native(data: bytearray, model: Judged) -> Any:
             raise _mismatch(model, f">={model.version[0]}.{model.version[1]}") from error
         raise Corrupt(f"XGBoost refuses the model: {_told(error)}") from error
     return booster
+
+
+def _with_one_intercept(data: bytearray, model: Judged) -> bytearray:
+    """Write the one base score as earlier releases do; raises EnvironmentMismatch for several."""
+    text = model.learner["learner_model_param"].get("base_score", "")
+    if not text.startswith("["):
+        return data
+    scores = {score.strip() for score in text.strip("[]").split(",")}
+    written = _named("base_score", text)
+    if len(scores) != 1 or data.count(written) != 1:
+        raise _mismatch(model, f">={'.'.join(map(str, _INTERCEPTS_SINCE))}")
+    return data.replace(written, _named("base_score", scores.pop()))
+
+
+def _named(key: str, value: str) -> bytes:
+    """Return a text of a table as XGBoost writes it in UBJSON."""
+    return b"".join(
+        mark + len(each).to_bytes(8, "big") + each.encode()
+        for mark, each in ((b"L", key), (b"SL", value))
+    )
 
 
 def _mismatch(model: Judged, needed: str) -> EnvironmentMismatch:

@@ -7,11 +7,12 @@ missing values and categories that the fit never saw, wherever the model takes t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from piece import Piece, answers
 from scipy.stats import uniform
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import Birch, KMeans, MiniBatchKMeans
@@ -67,24 +68,9 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC, LinearSVC, NuSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-METHODS = ("predict", "predict_proba", "decision_function", "score_samples", "transform")
+__all__ = ["answers", "pieces"]
+
 _FIT, _GOLDEN, _HELD = 80, 20, 40
-
-
-class Piece(NamedTuple):
-    """One model of the museum.
-
-    Attributes:
-        name: Its name in the store.
-        model: The fitted estimator.
-        golden: Rows for the golden set, of the data it was fitted on.
-        held_out: Rows that nothing else has seen.
-    """
-
-    name: str
-    model: Any
-    golden: Any
-    held_out: Any
 
 
 def _draw(seed: int, rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -307,15 +293,3 @@ def pieces() -> Iterator[Piece]:
         for name, model, inputs, target, held_out in _others():
             fitted = model.fit(inputs) if target is None else model.fit(inputs, target)
             yield Piece(name, fitted, inputs[:_GOLDEN], held_out)
-
-
-def answers(model: Any, rows: Any, methods: Iterable[str] = METHODS) -> dict[str, Any]:
-    """Return what the output methods that the model has say of the rows."""
-    found = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for method in methods:
-            call = getattr(model, method, None)
-            if callable(call):
-                found[method] = call(rows)
-    return found
