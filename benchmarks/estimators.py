@@ -143,9 +143,11 @@ def small_rows(folder):
 
     def save(kept):
         model[1].intercept_[0] += 1e-3  # another content each time
-        return timed(lambda: holdfast.save(kept, "small", inputs=inputs, store=store))[1]
+        return timed(
+            lambda: holdfast.save(kept, "small", inputs=inputs, portable=None, store=store)
+        )[1]
 
-    version = holdfast.save(model, "small", inputs=inputs, store=store)
+    version = holdfast.save(model, "small", inputs=inputs, portable=None, store=store)
     version.load()
     took = alternate(
         {

@@ -55,8 +55,6 @@ SETTINGS = {
     "lightgbm-3.3.5": Setting("2023-06-01", BOOSTERS),
     "lightgbm-4.3.0": Setting("2024-05-10", BOOSTERS),
     "lightgbm-4.7.0": Setting("2026-11-20", BOOSTERS),
-    "catboost-1.2": Setting("2023-08-01", BOOSTERS),
-    "catboost-1.2.10": Setting("2026-11-20", BOOSTERS),
     "pandas-2.0.2": Setting("2023-06-10", BOOSTERS),
     "pandas-2.2.2": Setting("2024-07-15", BOOSTERS),
     "pandas-3.1.1": Setting("2026-11-20", BOOSTERS),

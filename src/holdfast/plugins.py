@@ -26,6 +26,7 @@ REQUIREMENTS: Final[dict[str, str]] = {
     "keras": "keras>=3.5",
     "lightgbm": "lightgbm>=3.3",
     "ml_dtypes": "ml_dtypes>=0.4",
+    "obstore": "obstore>=0.9",
     "onnx": "onnx>=1.15",
     "onnxruntime": "onnxruntime>=1.17",
     "optax": "optax>=0.2.4",

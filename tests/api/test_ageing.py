@@ -31,7 +31,7 @@ def without_uv(monkeypatch):
     monkeypatch.setattr(recreate, "uv", lambda: None)
 
 
-def keep(store, name, environment=HERE, *, golden=None, number=0):
+def keep(store, name, environment=HERE, *, golden=None, number=0, portable=None):
     """Make a version that claims to be of some environment."""
     content = write.write_document(
         store.blobs,
@@ -43,6 +43,7 @@ def keep(store, name, environment=HERE, *, golden=None, number=0):
         author="ana",
         environment=environment,
         golden=golden,
+        portable=portable,
         note=f"{name} {number}",
     )
     record = write.write_document(store.blobs, said.encode())
@@ -269,3 +270,17 @@ def test_nothing_heavy_is_imported(store):
         [sys.executable, "-c", code, str(store.path)], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == []
+
+
+def test_a_portable_form_answers_where_a_library_is_missing(store, monkeypatch):
+    gone = {**HERE, "packages": {"no-such-library": "1.2"}}
+    blob = write.write_document(store.blobs, b"graph")
+    keep(store, "net", gone, portable={"blob": blob})
+    keep(store, "other", gone, portable={"reason": "no converter"})
+    monkeypatch.setattr(module, "find_spec", lambda _: object())
+    found = {each.ref: each for each in module.ageing(store).concerns}
+    assert found["net@v1"].kind == "loads portable"
+    assert found["net@v1"].fix == "hold predict net@v1 rows.csv --environment portable"
+    assert found["other@v1"].kind == "cannot load here"
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    assert module.ageing(store).concerns[0].kind == "cannot load here"

@@ -291,7 +291,7 @@ def test_a_model_that_ends_the_process_ends_no_more(store, tmp_path, monkeypatch
 
 
 def test_a_framework_that_is_not_here_leaves_the_bytes_proven(store, tmp_path, monkeypatch):
-    version = holdfast.save(tree(), "tree", inputs=X, store=store)
+    version = holdfast.save(tree(), "tree", inputs=X, portable=None, store=store)
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['sklearn'] = None\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     (found,) = store.verify().verified

@@ -31,7 +31,7 @@ def save_tiny(path):
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, rows[:, 0] > 0)
     store = holdfast.Store.create(path)
     files = {"notes.txt": b"trained on thirty rows"}
-    holdfast.save(model, "tiny", inputs=rows[:6], files=files, store=store)
+    holdfast.save(model, "tiny", inputs=rows[:6], files=files, portable=None, store=store)
     holdfast.promote("tiny@v1", to="prod", reason="first", store=store)
 
 

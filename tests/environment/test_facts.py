@@ -24,7 +24,7 @@ X = np.arange(20.0).reshape(10, 2)
 @pytest.fixture(autouse=True)
 def forget():
     yield
-    facts_module._features.cache_clear()
+    facts_module.cpu_features.cache_clear()
     facts_module._libraries.cache_clear()
     owners._owner.cache_clear()
 
@@ -50,10 +50,10 @@ def test_the_processors_features_are_of_a_closed_list(monkeypatch):
         "avx2x avx512$(id) md_clear\nprocessor\t: 1\nflags\t\t: other\n"
     )
     monkeypatch.setattr(Path, "read_text", lambda *_: text)
-    facts_module._features.cache_clear()
+    facts_module.cpu_features.cache_clear()
     assert facts({})["cpu_features"] == ["amx_int8", "avx2", "avx512_vnni", "sse4_2"]
     monkeypatch.setattr(Path, "read_text", lambda *_: "Features : fp asimd sve crc32\n")
-    facts_module._features.cache_clear()
+    facts_module.cpu_features.cache_clear()
     assert facts({})["cpu_features"] == ["asimd", "sve"]
 
 
@@ -85,7 +85,7 @@ def test_nothing_that_a_library_does_fails_a_save(monkeypatch):
         sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(is_initialized=broken))
     )
     facts_module._libraries.cache_clear()
-    facts_module._features.cache_clear()
+    facts_module.cpu_features.cache_clear()
     assert facts({"numpy": "2.0"}) == {}
 
 
@@ -114,7 +114,7 @@ def test_a_device_is_told_by_the_framework_that_uses_it(monkeypatch):
 
 def test_the_range_is_what_the_museum_proves():
     for name, text in PROVEN.items():
-        stem = {"scikit-learn": "sklearn"}.get(name, name)
+        stem = {"scikit-learn": "sklearn", "xgboost-cpu": "xgboost"}.get(name, name)
         archives = MUSEUM.glob(f"{stem}-*.tar.xz")
         found = sorted(Version(f.name.removeprefix(f"{stem}-")[:-7]) for f in archives)
         low, high = found[0], found[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 from holdfast.api.store import Store
@@ -20,7 +21,7 @@ __all__ = ["KINDS", "Ageing", "Concern", "Environment", "ageing"]
 # What may be the matter with a version, worst first.
 KINDS: Final = (
     "damaged", "refused here", "failed here", "cannot load here", "needs its worker",
-    "unproved here", "end of life", "long unchecked",
+    "loads portable", "unproved here", "end of life", "long unchecked",
 )  # fmt: skip
 _OFTEN: Final = dt.timedelta(days=90)
 _OURS: Final = "holdfast-ml"
@@ -148,6 +149,7 @@ class _Judge:
         self._day = now.date().isoformat()
         self._recently = (now - _OFTEN).isoformat()
         self._builds = recreate.uv() is not None
+        self._runs_graphs = find_spec("onnxruntime") is not None
         self._compared: dict[str, _Compared] = {}
 
     def concerns(self, store: Store, info: VersionInfo, found: _Found) -> Iterator[Concern]:
@@ -184,7 +186,9 @@ class _Judge:
         compared = self._compare(record.environment)
         if compared.lacking:
             what = "; ".join(each.what for each in compared.lacking)
-            if self._rebuilds(record):
+            if self._runs_graphs and "blob" in (record.portable or {}):
+                yield "loads portable", what, f"hold predict {ref} rows.csv --environment portable"
+            elif self._rebuilds(record):
                 yield "needs its worker", what, worker
             else:
                 yield "cannot load here", what, compared.lacking[0].fix
@@ -257,7 +261,8 @@ def _matrix(
         facts = _facts(check.environment)
         fits = (number for number, column in enumerate(columns) if _agree(column, facts))
         placed[key] = number = next(fits, len(columns))
-        columns[number:] = [*columns[number:]] or [{}]
+        if number == len(columns):
+            columns.append({})
         columns[number].update(facts)
     cells = {ref: _cells(found, placed, len(columns)) for ref, found in rows.items()}
     return tuple(_labelled(columns)), cells

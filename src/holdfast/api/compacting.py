@@ -14,8 +14,9 @@ from holdfast.api.store import Store, the_store
 from holdfast.archive import layout, read
 from holdfast.catalogue.history import VersionInfo
 from holdfast.codec.tensors import ITEMSIZE
-from holdfast.errors import Corrupt, NotFound
+from holdfast.errors import Corrupt, NotFound, Unsupported
 from holdfast.record import Content, Digest, FileEntry, Manifest, Piece, Record
+from holdfast.store.local import LocalStore
 
 if TYPE_CHECKING:
     from holdfast.store.coder import Coder
@@ -86,11 +87,18 @@ def compact(
 
     Raises:
         NotFound: There is no such model.
+        Unsupported: The store is in a bucket.
         Conflict: A prune or another compact is at work.
         Corrupt: A blob is damaged; it stays as it is, and so does what comes after it.
         NoSpace: There is no room for one more coded blob.
     """
     opened = the_store(store)
+    if not isinstance(opened.blobs, LocalStore):
+        raise Unsupported(
+            f"The store {opened.url} is in a bucket, and only stores in folders are compacted.",
+            hint=f"hold pull NAME {opened.url} --store ./models",
+            ref=opened.url,
+        )
     live = list(opened.catalogue.live())
     _require_known(names, live)
     chosen = [info for info in live if not names or info.name in names]
@@ -106,7 +114,7 @@ def compact(
         shown = tuple(f"{info.name}@v{info.number}" for info in hot)
     if dry_run:
         return Compacted(len(jobs), 0, shown)
-    return Compacted(*_run(opened, jobs), shown)
+    return Compacted(*_run(opened.blobs, jobs), shown)
 
 
 def _require_known(names: Sequence[str], live: Sequence[VersionInfo]) -> None:
@@ -193,12 +201,12 @@ def _undoing(store: Store, chosen: Sequence[VersionInfo]) -> list[_Job]:
     return [_Job(i.digest, i.size, (), (), undo=True) for i in coded if i.digest in wanted]
 
 
-def _run(store: Store, jobs: Sequence[_Job]) -> tuple[int, int]:
+def _run(store: LocalStore, jobs: Sequence[_Job]) -> tuple[int, int]:
     from holdfast.store.coder import Coder
 
     blobs = saved = done = 0
     total = sum(job.size for job in jobs)
-    with Coder(store.blobs) as coder, bytes_progress("compacting", total) as progress:
+    with Coder(store) as coder, bytes_progress("compacting", total) as progress:
         for job in jobs:
             gained = -coder.decode(job.digest) if job.undo else _coded(coder, job)
             blobs += gained != 0

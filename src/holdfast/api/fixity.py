@@ -165,7 +165,7 @@ def _checked(store: Store, todo: Sequence[_Todo], *, replay: bool) -> Iterator[V
         groups.setdefault(each.libraries, []).append(each.version)
     seen = read.Seen()
     for versions in groups.values():
-        with Replayer(store.path) as replayer:
+        with Replayer(store.url) as replayer:
             for version in versions:
                 result = _one(version, seen, replayer if replay else None)
                 if result is not None:

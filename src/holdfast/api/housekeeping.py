@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from holdfast.api.store import Store, the_store
@@ -12,6 +13,7 @@ from holdfast.archive import read
 from holdfast.catalogue.history import VersionInfo
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
+from holdfast.store.base import BlobInfo, Disposal, Distant
 
 __all__ = ["Pruned", "Stats", "prune", "stats"]
 
@@ -30,6 +32,8 @@ class Pruned(NamedTuple):
         kept: Blobs that visible versions need.
         reasons: Version reference to why it is kept: aliases, pins.
         checks: Records that are not needed any more and whose checks were deleted.
+        waiting: Blobs announced: in a store that is shared by a bucket, a later prune takes them.
+        until: When the first of them can be deleted, RFC 3339 in UTC; None without any.
     """
 
     blobs: int
@@ -38,6 +42,8 @@ class Pruned(NamedTuple):
     kept: int
     reasons: dict[str, str]
     checks: int
+    waiting: int = 0
+    until: str | None = None
 
 
 class Stats(NamedTuple):
@@ -70,7 +76,9 @@ def _needed(store: Store) -> set[Digest]:
     """Return every blob that a visible version needs, from the log itself."""
     needed: set[Digest] = set()
     manifests: set[str] = set()
-    for info in _live(store):
+    live = list(_live(store))
+    store.fetch_documents(live)
+    for info in live:
         needed.update(state.blob for state in info.attachments.values())
         if info.manifest not in manifests:
             manifests.add(info.manifest)
@@ -86,6 +94,9 @@ def prune(
     Safe beside a writer: blobs younger than the grace period stay, each blob is set aside
     first and the log is read again before it is unlinked. Safe when interrupted.
 
+    In a bucket, where nothing can be set aside, what will be deleted is announced, and deleted by
+    a prune after the grace period, if no writer has objected.
+
     Args:
         dry_run: Only say what would be freed.
         grace: Seconds that an unreferenced blob is kept after its last use.
@@ -96,24 +107,43 @@ def prune(
     """
     opened = the_store(store)
     needed = _needed_or_refuse(opened)
-    listed = list(opened.blobs.list())
-    needed |= {blob.base for blob in listed if blob.base is not None and blob.digest in needed}
-    cutoff = time.time() - grace
-    young = kept = freed = 0
-    doomed: list[Digest] = []
-    for blob in listed:
-        if blob.digest in needed:
-            kept += 1
-        elif blob.modified > cutoff:
-            young += 1
-        else:
-            doomed.append(blob.digest)
-            freed += blob.stored
-    if not dry_run:
-        freed = opened.blobs.delete(doomed, still_needed=_fresh_needed(opened), grace=grace)
+    blobs = list(opened.blobs.list())
+    needed |= {blob.base for blob in blobs if blob.base is not None and blob.digest in needed}
+    unneeded = [blob for blob in blobs if blob.digest not in needed]
     records = {Digest(info.record) for info in _live(opened)}
     checks = opened.checks.keep_only(records, dry_run=dry_run)
-    return Pruned(len(doomed), freed, young, kept, _reasons(opened), checks)
+    kept = Pruned(0, 0, 0, len(blobs) - len(unneeded), _reasons(opened), checks)
+    if isinstance(opened.blobs, Distant) and not dry_run:
+        done = _dispose(opened, opened.blobs, unneeded, grace)
+        return kept._replace(
+            blobs=done.deleted,
+            freed=done.freed,
+            young=len(unneeded) - done.deleted - done.waiting,
+            waiting=done.waiting,
+            until=None if done.until is None else _moment(done.until),
+        )
+    cutoff = time.time() - grace
+    doomed = [blob for blob in unneeded if blob.modified <= cutoff]
+    freed = sum(blob.stored for blob in doomed)
+    if not dry_run:
+        freed = opened.blobs.delete(
+            [blob.digest for blob in doomed], still_needed=_fresh_needed(opened), grace=grace
+        )
+    return kept._replace(blobs=len(doomed), freed=freed, young=len(unneeded) - len(doomed))
+
+
+def _dispose(store: Store, blobs: Distant, unneeded: list[BlobInfo], grace: float) -> Disposal:
+    """Delete in a store that may have writers anywhere; it knows the time there."""
+
+    def still_unneeded(some: Sequence[Digest]) -> list[Digest]:
+        needed = _needed_or_refuse(store)
+        return [digest for digest in some if digest not in needed]
+
+    return blobs.dispose([blob.digest for blob in unneeded], unneeded=still_unneeded, grace=grace)
+
+
+def _moment(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC).isoformat().replace("+00:00", "Z")
 
 
 def _needed_or_refuse(store: Store) -> set[Digest]:

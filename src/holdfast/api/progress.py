@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-__all__ = ["bytes_progress", "counting", "waiting"]
+__all__ = ["bytes_progress", "counted", "counting", "waiting"]
 
 _WORTH_SHOWING: Final = 128 << 20
 
@@ -66,3 +66,18 @@ def counting(title: str, *, shown: bool) -> Iterator[Callable[[str, int, int], N
     with bar:
         task = bar.add_task(title, total=None, what="")
         yield lambda what, done, total: bar.update(task, completed=done, total=total, what=what)
+
+
+@contextlib.contextmanager
+def counted(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """Like ``bytes_progress``, for work that tells what came in since it last said so."""
+    done = 0
+    with bytes_progress(title, total) as show:
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            if show is not None:
+                show(done, total)
+
+        yield add

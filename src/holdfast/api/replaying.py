@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from holdfast.api.verifying import Verified, failure, replayed
@@ -42,11 +41,11 @@ class Replayer:
     """The process; it is started when the first version is to be replayed.
 
     Args:
-        store: Folder of the store.
+        store: Where the store is.
         seconds: How long a version may take.
     """
 
-    def __init__(self, store: Path, seconds: float = SECONDS) -> None:
+    def __init__(self, store: str, seconds: float = SECONDS) -> None:
         self._store = store
         self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +79,7 @@ class Replayer:
         return Verified(ref, *sizes, "failed", f"bytes verified, {why}", error="failed")
 
     def _started(self) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-c", _BOOT, json.dumps(sys.path), str(self._store)]
+        words = [sys.executable, "-c", _BOOT, json.dumps(sys.path), self._store]
         try:
             return subprocess.Popen(  # noqa: S603 - this interpreter and a program of ours
                 words,

@@ -29,6 +29,7 @@ from holdfast.environment.facts import facts
 from holdfast.errors import Corrupt, EnvironmentMismatch, NoSpace, NotFound, Unsupported, UsageError
 from holdfast.frameworks import Adapter, LoadOptions, Payload
 from holdfast.record import Content, Digest, FileEntry, Manifest, Record
+from holdfast.store.transfer import missing_blobs
 from holdfast.trust import secrets
 
 __all__ = ["save"]
@@ -105,7 +106,7 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
     if isinstance(model, Path):
         model = model_from_file(model)
     opened = the_store(store, create=True)
-    with capture.GitSource() as source, mapped_os_errors(opened.path, f"saving {name}"):
+    with capture.GitSource() as source, mapped_os_errors(opened.disk, f"saving {name}"):
         return _Saving(opened, name, said, allow_secrets, source).run(
             model, inputs, golden, portable
         )
@@ -316,10 +317,10 @@ class _Saving:
         return sum(map(self.store.blobs.drop_damaged, kept.blobs))
 
     def _require_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self.store.path).free
+        free = shutil.disk_usage(self.store.disk).free
         if needed > free:
             raise NoSpace(
-                f"Needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free in {self.store.path}. "
+                f"Needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free in {self.store.disk}. "
                 "Nothing was written; all earlier versions are intact.",
                 hint="hold prune --dry-run",
                 ref=self.name,
@@ -387,11 +388,7 @@ class _Saving:
         return info
 
     def _require_blobs(self, blobs: Collection[Digest]) -> None:
-        missing = [
-            digest
-            for digest in blobs
-            if not (self.store.blobs.freshen(digest) or self.store.blobs.has(digest))
-        ]
+        missing = missing_blobs(self.store.blobs, blobs)
         if missing:
             raise Corrupt(
                 f"{len(missing)} blobs of {self.name} vanished while it was being saved; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ __all__ = [
     "PROJECT_FILE",
     "Setting",
     "cache_folder",
+    "cache_limit",
     "settings",
     "store_setting",
     "wheelhouse_setting",
@@ -22,12 +24,15 @@ __all__ = [
 
 PROJECT_FILE: Final = "holdfast.toml"
 
+_SIZE: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))? ?([kMGT]?)B?")
+_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
 
 class Setting(NamedTuple):
     """A setting in force.
 
     Attributes:
-        name: ``store``, ``cache`` or ``wheelhouse``.
+        name: ``store``, ``cache``, ``cache_size`` or ``wheelhouse``.
         value: A path or URL.
         origin: Where it was set, in words.
     """
@@ -108,7 +113,45 @@ def wheelhouse_setting() -> Setting | None:
     return Setting("wheelhouse", variable, "environment variable HOLDFAST_WHEELHOUSE")
 
 
+def cache_size_setting() -> Setting:
+    """Return how much of remote stores may be kept in the cache folder, in words as it was set.
+
+    Raises:
+        UsageError: The project file cannot be read or its ``cache_size`` is not a text.
+    """
+    variable = os.environ.get("HOLDFAST_CACHE_SIZE")
+    if variable:
+        return Setting("cache_size", variable, "environment variable HOLDFAST_CACHE_SIZE")
+    file = project_file()
+    value = None if file is None else _read(file).get("cache_size")
+    if value is not None:
+        if not isinstance(value, str):
+            raise UsageError(
+                f'{file}: cache_size must be a text like "10 GB".', hint=f"edit {file}"
+            )
+        return Setting("cache_size", value, str(file))
+    return Setting("cache_size", "10 GB", "default")
+
+
+def cache_limit() -> int:
+    """Return how many bytes of remote stores may be kept in the cache folder.
+
+    Raises:
+        UsageError: The setting is not a size.
+    """
+    setting = cache_size_setting()
+    found = _SIZE.fullmatch(setting.value.strip())
+    if found is None:
+        raise UsageError(
+            f"{setting.value!r:.40} ({setting.origin}) is not a size like 500 MB or 10 GB.",
+            hint='export HOLDFAST_CACHE_SIZE="10 GB"',
+        )
+    whole, part, unit = found.groups()
+    return int(float(f"{whole}.{part or 0}") * _UNITS[unit])
+
+
 def settings() -> list[Setting]:
     """Return every setting with its origin."""
     wheelhouse = wheelhouse_setting()
-    return [store_setting(), cache_setting(), *([] if wheelhouse is None else [wheelhouse])]
+    usual = [store_setting(), cache_setting(), cache_size_setting()]
+    return [*usual, *([] if wheelhouse is None else [wheelhouse])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,50 +12,77 @@ from holdfast.api.refs import Ref, parse_ref
 from holdfast.api.settings import cache_folder, store_setting
 from holdfast.archive.checks import Checks
 from holdfast.archive.stamps import Stamps
+from holdfast.catalogue.base import Log
 from holdfast.catalogue.catalogue import Catalogue
 from holdfast.catalogue.disk import DiskLog
 from holdfast.catalogue.history import VersionInfo
+from holdfast.durable import mapped_os_errors
 from holdfast.errors import NoStore, NotFound, UsageError
 from holdfast.record import digest_hex, digest_of
+from holdfast.store.base import BlobStore, CheckFiles, Distant
 from holdfast.store.checks import LocalChecks
 from holdfast.store.local import LocalStore
 
 if TYPE_CHECKING:
     from holdfast.api.ageing import Ageing
     from holdfast.api.fixity import Fixity
+    from holdfast.api.transferring import Transfer
 
 __all__ = ["Store", "resolve", "the_store"]
 
 _KNOWN_STORES: Final = "stores"
+_REMOTE: Final = ("s3", "gs", "az")
 
 
 class Store:
     """A store that is there; ``Store.create`` makes one.
 
     Args:
-        url: Path of the store. None: the store in force (argument > HOLDFAST_STORE >
+        url: Path of a folder, or ``s3://BUCKET/FOLDER``, ``gs://…``, ``az://…`` with credentials
+            from the environment. None: the store in force (argument > HOLDFAST_STORE >
             ``holdfast.toml`` > the user's data folder).
 
     Attributes:
-        path: Its folder.
+        url: Where it is, as text.
         origin: Where the choice came from, in words.
         blobs: Immutable bytes by digest.
 
     Raises:
         NoStore: There is no store there.
+        RemoteError: A server does not answer, or refuses.
         UsageError: The URL's kind is not supported by this release.
     """
 
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
         setting = store_setting(url)
-        self.path = _local_path(setting.value)
         self.origin = setting.origin
-        self.blobs = LocalStore.open(self.path)
+        self._path: Path | None = None
+        self.blobs: BlobStore
+        self._log: Log
+        self._checks: CheckFiles
+        if _is_remote(setting.value):
+            from holdfast.api import remotes
+
+            remote = remotes.opened(setting.value)
+            self.blobs, self._log, self._checks, self._id = remote
+        else:
+            local = LocalStore.open(_local_path(setting.value))
+            self._path = local.path
+            self._log = DiskLog(local.path / "log", local.path / "tmp")
+            self._checks = LocalChecks(local.path / "checks", local.path / "tmp")
+            self.blobs, self._id = local, local.id
+        self.url = self.blobs.url
 
     @classmethod
     def create(cls, url: str | os.PathLike[str] | None = None) -> Store:
         """Make an empty store and open it; one that is there already is just opened."""
-        path = _local_path(store_setting(url).value)
+        value = store_setting(url).value
+        if _is_remote(value):
+            from holdfast.api import remotes
+
+            remotes.create(value)
+            return cls(value)
+        path = _local_path(value)
         if not (path / "store.json").exists():
             LocalStore.create(path)
         store = cls(path)
@@ -62,13 +90,87 @@ class Store:
         return store
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        return f"Store({self.url!r})"
+
+    @property
+    def path(self) -> Path:
+        """Its folder on this machine.
+
+        Raises:
+            UsageError: It is not in a folder.
+        """
+        if self._path is None:
+            raise UsageError(
+                f"The store {self.url} is not a folder on this machine, and this needs one.",
+                hint=f"hold pull NAME {self.url} --store ./models",
+                ref=self.url,
+            )
+        return self._path
+
+    @property
+    def disk(self) -> Path:
+        """The folder on this machine that its bytes go through: its own, or the cache."""
+        if self._path is not None:
+            return self._path
+        folder = cache_folder()
+        with mapped_os_errors(folder, "making the cache folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """Names, versions, aliases and their history."""
         index = self._cache("index") / f"{self.key}.sqlite"
-        return Catalogue(DiskLog(self.path / "log", self.path / "tmp"), index)
+        return Catalogue(self._log, index)
+
+    def fetch_documents(self, infos: Iterable[VersionInfo]) -> None:
+        """Bring the documents of versions near at once; nothing where they are near already."""
+        if isinstance(self.blobs, Distant):
+            named = [(info.manifest, info.content, info.record) for info in infos]
+            self.blobs.prefetch(digest for three in named for digest in three)
+
+    def push(
+        self,
+        refs: str | Sequence[str],
+        to: Store | str | os.PathLike[str],
+        *,
+        history: bool = False,
+        aliases: bool = False,
+        dry_run: bool = False,
+    ) -> Transfer:
+        """Copy versions into another store; what is there already is not sent again.
+
+        Args:
+            refs: References; a bare name means its newest version, with ``history`` all of them.
+            to: Where they go; a store is made where there is none.
+            history: Copy the whole logs of the names, byte for byte.
+            aliases: Point the aliases of these versions at them there, too.
+            dry_run: Only say what would be sent.
+
+        Raises:
+            PartlyDone: Some were copied and some were not.
+            Conflict: With ``history``: the far end has another history of the name.
+            RemoteError: A server does not answer; what was sent before is kept.
+        """
+        from holdfast.api.transferring import partly_done, transfer
+
+        done = transfer(refs, self, to, history=history, aliases=aliases, dry_run=dry_run)
+        if done.failed:
+            raise partly_done(done, f"hold push REFS {done.to} --store {self.url}")
+        return done
+
+    def pull(
+        self,
+        refs: str | Sequence[str],
+        source: Store | str | os.PathLike[str],
+        *,
+        history: bool = False,
+        aliases: bool = False,
+        dry_run: bool = False,
+    ) -> Transfer:
+        """Copy versions from another store into this one; see ``push``."""
+        given = the_store(source)
+        return given.push(refs, self, history=history, aliases=aliases, dry_run=dry_run)
 
     @cached_property
     def stamps(self) -> Stamps:
@@ -78,7 +180,7 @@ class Store:
     @cached_property
     def checks(self) -> Checks:
         """What ``verify`` found of versions, here and on other machines."""
-        return Checks(LocalChecks(self.path / "checks", self.path / "tmp"))
+        return Checks(self._checks)
 
     def verify(self, *, sample: str | int | None = None, replay: bool = True) -> Fixity:
         """Check all versions and keep what is found; see ``holdfast.verify`` for one.
@@ -116,12 +218,16 @@ class Store:
     @property
     def key(self) -> str:
         """Name of this store at this place, for files in the cache."""
-        place = f"{self.blobs.id}\n{self.path.resolve()}"
+        place = f"{self._id}\n{self.url if self._path is None else self._path.resolve()}"
         return digest_hex(digest_of(place.encode("utf-8", "surrogateescape")))[:32]
 
     @staticmethod
     def _cache(name: str) -> Path:
         return cache_folder() / name if name else cache_folder()
+
+
+def _is_remote(value: str) -> bool:
+    return value.partition("://")[0] in _REMOTE and "://" in value
 
 
 def _local_path(value: str) -> Path:
@@ -131,7 +237,8 @@ def _local_path(value: str) -> Path:
     if scheme == "file" and rest.startswith("/"):
         return Path(rest)
     raise UsageError(
-        f"Stores of kind {scheme!r} are not supported by this release; give a folder.",
+        f"Stores of kind {scheme!r:.40} are not known; give a folder, or a URL that begins with "
+        f"{', '.join(f'{kind}://' for kind in _REMOTE)}.",
         hint="hold init ./models",
     )
 
@@ -168,7 +275,7 @@ def resolve(ref: str | Ref, store: Store) -> VersionInfo:
         elsewhere = [
             str(path)
             for path in _known_stores()
-            if path != store.path.resolve() and (path / "log" / parsed.name).is_dir()
+            if str(path) != store.url and (path / "log" / parsed.name).is_dir()
         ]
         if not elsewhere:
             raise

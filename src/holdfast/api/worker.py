@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from holdfast.api.progress import waiting
 from holdfast.api.settings import cache_folder, wheelhouse_setting
 from holdfast.api.worker_inside import ATTRIBUTES
 from holdfast.archive import golden as goldens
+from holdfast.archive.read import sizes_of
 from holdfast.codec.messages import from_message, to_message
 from holdfast.environment import capture, lock, memory, recreate
 from holdfast.environment.child import Child, Start
@@ -30,6 +32,9 @@ from holdfast.errors import (
 )
 from holdfast.frameworks import LoadOptions
 from holdfast.record import Record
+from holdfast.store.base import Distant
+from holdfast.store.local import LocalStore
+from holdfast.store.transfer import copy_blobs
 
 if TYPE_CHECKING:
     from holdfast.api.version import Version
@@ -289,17 +294,17 @@ def load_recorded(version: Version, options: LoadOptions, *, verify: str, replay
         ready = recreate.ready(
             locked_plan(version), cache_folder(), announce=_announced, wheelhouse=wheelhouse
         )
-    store = version.store.path.resolve()
-    start = Start(
-        python=ready.python,
-        beside=ready.beside,
-        module=_MODULE,
-        sees=(store,),
-        memory=memory.bound(version.size),
-    )
-    model, said = started(
-        version, start, options, verify=verify, replay=replay, after=ready.release
-    )
+    with contextlib.ExitStack() as ends:
+        ends.callback(ready.release)
+        start = Start(
+            python=ready.python,
+            beside=ready.beside,
+            module=_MODULE,
+            sees=(ends.enter_context(_folder(version)),),
+            memory=memory.bound(version.size),
+        )
+        after = ends.pop_all().close
+    model, said = started(version, start, options, verify=verify, replay=replay, after=after)
     proof = str(said.get("proof"))
     proof = proof if proof.partition(",")[0] in _PROOFS else "unproved"
     _log.info("%s loaded: %s, worker", version.ref, proof)
@@ -315,6 +320,19 @@ def named(ref: str) -> Iterator[None]:
         error.hint = re.sub(r"\bREF\b", lambda _: ref, error.hint)
         error.ref = error.ref or ref
         raise
+
+
+@contextlib.contextmanager
+def _folder(version: Version) -> Iterator[Path]:
+    """Yield a folder that holds a version's blobs: its store, or copies for as long as needed."""
+    blobs = version.store.blobs
+    if not isinstance(blobs, Distant):
+        yield version.store.path.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="holdfast-", dir=version.store.disk) as name:
+        copy = LocalStore.create(Path(name) / "store")
+        copy_blobs(version.store.blobs, copy, sizes_of(version.store.blobs, version.manifest_id))
+        yield copy.path.resolve()
 
 
 def _announced(words: str) -> Any:
@@ -334,7 +352,7 @@ def started(
     """Start a worker and have it load a version; returns the proxy and what the worker said."""
     child = Child(start, after=after)
     wanted = {
-        "store": str(version.store.path.resolve()),
+        "store": str(start.sees[0]),
         "manifest": version.manifest_id,
         "content": version.content_id,
         "ref": version.ref,

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from holdfast.archive import layout
 from holdfast.archive.stamps import Identity, Stamps
@@ -24,7 +24,8 @@ from holdfast.record import (
     digest_of,
     parse_digest,
 )
-from holdfast.store.base import BlobStore
+from holdfast.remote.base import in_parallel
+from holdfast.store.base import BlobStore, Distant
 
 __all__ = [
     "Checked",
@@ -34,8 +35,12 @@ __all__ = [
     "blobs_of",
     "is_file_name",
     "open_version",
+    "sizes_of",
     "verify_version",
 ]
+
+
+_FETCHED_AT_ONCE: Final = 4
 
 
 class Checked(NamedTuple):
@@ -103,11 +108,10 @@ class _Bytes:
 
     def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[memoryview]:
         """Return the bytes of blobs given as (digest, size, what it holds)."""
-        views, identities = [], []
-        for item in wanted:
-            view, identity = self._viewed(*item)
-            views.append(view)
-            identities.append(identity)
+        threads = _FETCHED_AT_ONCE if isinstance(self._store, Distant) else 1
+        opened = in_parallel(lambda item: self._viewed(*item), wanted, threads)
+        views = [view for view, _ in opened]
+        identities = [identity for _, identity in opened]
         if self._verify == "never":
             return views
         stamped = self._stamped(identities)
@@ -117,9 +121,30 @@ class _Bytes:
             if wanted[i][0] not in self._seen.blobs
             and (identity is None or stamped.get(identity) != wanted[i][0])
         ]
-        self._hash([(wanted[i], views[i]) for i in doubtful])
+        for i in self._differing([(wanted[i][0], views[i]) for i in doubtful], doubtful):
+            views[i], identities[i] = self._renewed(*wanted[i])
         self._remember({identities[i]: wanted[i][0] for i in doubtful})
         return views
+
+    def _renewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
+        """Fetch a blob again whose copy on this machine went bad, where that can be."""
+        if isinstance(self._store, Distant) and self._store.renew(digest):
+            view, identity = self._viewed(digest, size, what)
+            if digest_of(view) == digest:
+                return view, identity
+        raise self._store.damaged(digest, f" (it holds {what})")
+
+    def part(self, blob: Digest, offset: int, entry: TensorEntry) -> memoryview | None:
+        """Return one tensor of a group by a ranged read, hashed; None where that saves nothing."""
+        size = layout.nbytes(entry)
+        if not isinstance(self._store, Distant) or self._store.near(blob) or not size:
+            return None
+        data = memoryview(bytearray(self._store.read_range(blob, offset, size)))
+        if self._verify != "never":
+            self.checked = "hashed"
+            if digest_of(data) != entry.digest:
+                raise self._store.damaged(blob, f" (it holds tensor {entry.name!r:.100})")
+        return data
 
     def _viewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
         """Map a blob and say which bytes they are; the blob is closed again, the mapping stays."""
@@ -153,16 +178,17 @@ class _Bytes:
             return {}
         return self._believed.blobs(identity for identity in identities if identity is not None)
 
-    def _hash(self, doubtful: Sequence[tuple[tuple[Digest, int, str], memoryview]]) -> None:
+    def _differing(
+        self, doubtful: Sequence[tuple[Digest, memoryview]], numbers: Sequence[int]
+    ) -> list[int]:
+        """Hash blobs; return the numbers of those whose bytes are not what their names say."""
         if not doubtful:
-            return
+            return []
         self.checked = "hashed"
-        for (digest, _size, what), found in zip(
-            (item for item, _ in doubtful), _digests([view for _, view in doubtful]), strict=True
-        ):
-            if found != digest:
-                raise self._store.damaged(digest, f" (it holds {what})")
-            self._seen.blobs.add(digest)
+        found = _digests([view for _, view in doubtful])
+        pairs = list(zip(numbers, doubtful, found, strict=True))
+        self._seen.blobs.update(digest for _, (digest, _), is_ in pairs if is_ == digest)
+        return [number for number, (digest, _), is_ in pairs if is_ != digest]
 
     def _remember(self, hashed: Mapping[Identity | None, Digest]) -> None:
         """Stamp what was hashed, unless the file changed while it was."""
@@ -213,6 +239,7 @@ class Tensors(Mapping[str, TensorView]):
                 offset += layout.nbytes(entry)
         self._entries = {entry.name: entry for entry in self._plan.entries}
         self._views: dict[int, memoryview] = {}
+        self._touched: set[int] = set()
         self._match_manifest()
 
     @property
@@ -272,9 +299,20 @@ class Tensors(Mapping[str, TensorView]):
             return TensorView(entry.dtype, tuple(entry.shape), memoryview(bytearray()))
         number, offset = self._places[name]
         if number not in self._views:
+            part = self._part(number, offset, entry)
+            if part is not None:
+                return TensorView(entry.dtype, tuple(entry.shape), part)
             self._need([number])
         data = self._views[number][offset : offset + layout.nbytes(entry)]
         return TensorView(entry.dtype, tuple(entry.shape), data)
+
+    def _part(self, number: int, offset: int, entry: layout.TensorLike) -> memoryview | None:
+        """Return the first tensor asked of a group without the rest; the second fetches it all."""
+        if number in self._touched or len(self._plan.pieces[number]) == 1:
+            return None
+        self._touched.add(number)
+        assert isinstance(entry, TensorEntry)  # noqa: S101 - the plan is of the content's tensors
+        return self._source.part(parse_digest(self._pieces[number + 1].digest), offset, entry)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -364,7 +402,32 @@ def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
     Raises:
         Corrupt: A document is missing or damaged.
     """
+    return tuple(_named(manifest, *_documents(store, manifest)))
+
+
+def sizes_of(store: BlobStore, manifest: Digest) -> dict[Digest, int]:
+    """Return every blob a version needs with the size that it must have.
+
+    Raises:
+        Corrupt: A document is missing or damaged, or one blob has two sizes.
+    """
     found, content, record = _documents(store, manifest)
+    sizes = {manifest: len(found.encode()), parse_digest(found.content): len(content.encode())}
+    sizes[parse_digest(found.record)] = len(record.encode())
+    parts = [(p.digest, p.size) for p in found.pieces] + [(f.digest, f.size) for f in content.files]
+    for text, size in parts:
+        digest = parse_digest(text)
+        if sizes.setdefault(digest, size) != size:
+            raise Corrupt(f"the blob {digest} is said to have two sizes")
+    for digest in _named(manifest, found, content, record):
+        if digest not in sizes:
+            sizes[digest] = store.size(digest)
+    return sizes
+
+
+def _named(
+    manifest: Digest, found: Manifest, content: Content, record: Record
+) -> dict[Digest, None]:
     named = [
         found.content,
         found.record,
@@ -372,7 +435,7 @@ def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
         *(entry.digest for entry in content.files),
         *_beside(record),
     ]
-    return tuple(dict.fromkeys([manifest, *map(parse_digest, named)]))
+    return dict.fromkeys([manifest, *map(parse_digest, named)])
 
 
 def _beside(record: Record) -> list[Any]:
@@ -386,6 +449,8 @@ def verify_version(
 ) -> Checked:
     """Hash every blob of a version, stamps or not, and every tensor inside grouped pieces.
 
+    Of a store far away the bytes there are hashed, not the copies on this machine.
+
     Args:
         store: Where it is.
         manifest: Its manifest's digest.
@@ -396,6 +461,9 @@ def verify_version(
         Corrupt: A blob is missing or damaged, or documents contradict each other.
     """
     seen = Seen() if seen is None else seen
+    if isinstance(store, Distant):
+        for blob in {manifest, *blobs_of(store, manifest)} - seen.blobs:
+            store.renew(blob)
     blobs = blobs_of(store, manifest)
     opened = _opened(store, manifest, _Bytes(store, "always", stamps, seen))
     opened.tensors.open_all()

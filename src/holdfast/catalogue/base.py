@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Log"]
+__all__ = ["Gathering", "Log"]
 
 
 class Log(Protocol):
@@ -37,3 +37,11 @@ class Log(Protocol):
 
     def stamp(self, name: str, seq: int) -> tuple[int, ...] | None:
         """Return numbers that change when the entry is replaced, None when it does not exist."""
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """What a log offers besides when each of its answers takes a while."""
+
+    def gather(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Fetch the entries of several names from a place on, all at once, after ``names``."""

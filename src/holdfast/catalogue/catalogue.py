@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from holdfast.catalogue.base import Log
+from holdfast.catalogue.base import Gathering, Log
 from holdfast.catalogue.history import AliasState, History, VersionInfo, fold, kept_because, whole
 from holdfast.catalogue.index import Index, NameRow
 from holdfast.catalogue.names import check_alias, check_name
@@ -48,6 +48,10 @@ class ModelInfo(NamedTuple):
     damage: str | None = None
 
 
+class _AlreadyThere(Exception):
+    """Tells that the version to be added is there."""
+
+
 class _Unset:
     """Marks an argument that was not given where None means something."""
 
@@ -69,9 +73,16 @@ class Catalogue:
         self._log = log
         self._index = Index(index_path, log)
 
+    @property
+    def log(self) -> Log:
+        """Where the entries are."""
+        return self._log
+
     def names(self) -> list[ModelInfo]:
         """Return every name, sorted; one whose log is damaged does not hide the others."""
-        return [self._model_or_damage(name) for name in self._log.names()]
+        names = self._log.names()
+        self._index.prepare(names)
+        return [self._model_or_damage(name) for name in names]
 
     def _model_or_damage(self, name: str) -> ModelInfo:
         try:
@@ -194,23 +205,54 @@ class Catalogue:
         """Return the versions with this content that are not forgotten, oldest first."""
         return self._where(name, "content=? AND NOT forgotten", content)
 
+    def by_record(self, name: str, record: str) -> list[VersionInfo]:
+        """Return the versions with this record that are not forgotten, oldest first."""
+        return self._where(name, "record=? AND NOT forgotten", record)
+
     def live(self) -> Iterator[VersionInfo]:
         """Yield every version that is not forgotten, from the log itself, not the index."""
-        for name in self._log.names():
+        names = self._log.names()
+        if isinstance(self._log, Gathering):
+            self._log.gather([(name, 1) for name in names])
+        for name in names:
             for info in fold(name, whole(self._log, name)).versions.values():
                 if not info.forgotten:
                     yield info
 
     def add_version(
-        self, name: str, *, record: Digest, content: Digest, manifest: Digest, by: str
+        self,
+        name: str,
+        *,
+        record: Digest,
+        content: Digest,
+        manifest: Digest,
+        by: str,
+        once: bool = False,
     ) -> VersionInfo:
-        """Make a version visible under the next free number; never loses a race for good."""
+        """Make a version visible under the next free number; never loses a race for good.
+
+        Args:
+            name: The model's name.
+            record: Digest of its record.
+            content: Digest of its content.
+            manifest: Digest of its manifest.
+            by: Who.
+            once: Return the version that has this very record where there is one already.
+        """
+        found: list[VersionInfo] = []
 
         def body(saved: int) -> Body:
+            if once:
+                found[:] = self.by_record(name, record)
+                if found:
+                    raise _AlreadyThere
             digests = {"record": record, "content": content, "manifest": manifest}
             return {"version": saved + 1, **digests}
 
-        entry = self._append(check_name(name), "save", by, body)
+        try:
+            entry = self._append(check_name(name), "save", by, body)
+        except _AlreadyThere:
+            return found[-1]
         return self.resolve(name, int(entry.body["version"]))
 
     def set_alias(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from holdfast.catalogue.base import Log
+from holdfast.catalogue.base import Gathering, Log
 from holdfast.catalogue.history import (
     AliasState,
     Attachment,
@@ -96,6 +96,20 @@ class Index:
                     if again == 2:
                         raise HoldfastError(f"The index cannot be used: {error}.") from error
             raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Fetch at once what questions about these names will need, where answers take a while."""
+        if not isinstance(self._log, Gathering):
+            return
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            base = self._database()
+            rows = {name: self.row(base, name) for name in names}
+        stale = [
+            (name, 1 if row is None else row.seq + 1)
+            for name, row in rows.items()
+            if not self._fresh(row, name)
+        ]
+        self._log.gather(stale)
 
     def _database(self) -> sqlite3.Connection:
         if self._base is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli.output import Out, human_bytes, out_options
+from holdfast.cli.output import Out, day, human_bytes, out_options
 
 __all__ = ["compact", "forget", "prune", "stats"]
 
@@ -53,6 +53,11 @@ def prune(out: Out, *, dry_run: bool, grace: float) -> None:
         lines.append(f"Kept {done.young} unreferenced blobs younger than {grace:g} s.")
     if done.checks:
         lines.append(f"{verb} what checks found of {done.checks} versions that are gone.")
+    if done.waiting and done.until is not None:
+        lines.append(
+            f"Announced {done.waiting} blobs: 'hold prune' frees them after {day(done.until)} UTC, "
+            "unless a writer needs them."
+        )
     lines += [f"Kept {ref}: {why}" for ref, why in done.reasons.items()]
     out.data({**done._asdict(), "dry_run": dry_run}, lines, [str(done.freed)])
 

@@ -32,14 +32,14 @@ def ls(name: str | None, out: Out, *, everything: bool) -> None:
         for m in models
         if m.damage is None
     ]
-    document = {"store": str(store.path), "models": [m._asdict() for m in models]}
+    document = {"store": store.url, "models": [m._asdict() for m in models]}
     lines = table(("NAME", "NEWEST", "VERSIONS", "ALIASES", "CHANGED"), rows) if rows else []
     out.data(document, lines, [m.name for m in models])
     damaged = [m.damage for m in models if m.damage is not None]
     if damaged:
         raise Corrupt(f"{len(damaged)} of {len(models)} logs are damaged: {damaged[0]}")
     if not rows:
-        out.talk(f"The store {store.path} is empty.\nTry: hold save model.safetensors --name NAME")
+        out.talk(f"The store {store.url} is empty.\nTry: hold save model.safetensors --name NAME")
 
 
 def _ls_versions(store: Any, name: str, out: Out, *, everything: bool) -> None:
@@ -47,6 +47,7 @@ def _ls_versions(store: Any, name: str, out: Out, *, everything: bool) -> None:
 
     infos = list(reversed(store.catalogue.versions(name)))
     shown = infos if everything else infos[:_SHOWN]
+    store.fetch_documents(shown)
     versions = [Version(store, info) for info in shown]
     metrics = list(dict.fromkeys(key for v in versions for key in v.metrics))[:3]
     rows, seen = [], _bytes_seen(versions)

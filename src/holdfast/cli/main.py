@@ -35,6 +35,8 @@ _VERBS: Final = {
     "preflight": "look",
     "promote": "name",
     "prune": "clean",
+    "pull": "transfer",
+    "push": "transfer",
     "rollback": "name",
     "save": "use",
     "scan": "scan",

@@ -15,7 +15,7 @@ __all__ = ["completion", "config", "init", "where"]
 @click.argument("path", required=False)
 @out_options
 def init(path: str | None, out: Out) -> None:
-    """Make a store at PATH (default: in the user's data folder).
+    """Make a store at PATH, a folder or s3://BUCKET/FOLDER (default: in the user's data folder).
 
     With a PATH, and when this folder has no holdfast.toml yet, one is written so that commands
     run from here find the store.
@@ -24,28 +24,27 @@ def init(path: str | None, out: Out) -> None:
     from holdfast.api.store import Store
 
     store = Store.create(path if path is not None else out.store)
-    lines = [f"Store ready: {store.path}"]
+    lines = [f"Store ready: {store.url}"]
     if path is not None and project_file() is None:
         here = Path.cwd()
-        inside = store.path.is_relative_to(here)
-        shown = store.path.relative_to(here).as_posix() if inside else str(store.path)
+        place = Path(store.url)
+        inside = "://" not in store.url and place.is_relative_to(here)
+        shown = place.relative_to(here).as_posix() if inside else store.url
         quoted = shown.replace("\\", "\\\\").replace('"', '\\"')
         Path(PROJECT_FILE).write_text(f'store = "{quoted}"\n', encoding="utf-8")
         lines.append(f"Wrote {PROJECT_FILE}: commands run from here use this store.")
-    out.data({"store": str(store.path)}, lines, [str(store.path)])
+    out.data({"store": store.url}, lines, [store.url])
     out.talk("Try: hold save model.safetensors --name my-model")
 
 
 @click.command()
 @out_options
 def where(out: Out) -> None:
-    """Print the folder of the store in force, and why it is that one."""
+    """Print the place of the store in force, and why it is that one."""
     from holdfast.api.store import Store
 
     store = Store(out.store)
-    out.data(
-        {"store": str(store.path), "origin": store.origin}, [str(store.path)], [str(store.path)]
-    )
+    out.data({"store": store.url, "origin": store.origin}, [store.url], [store.url])
     out.talk(f"chosen by: {store.origin}")
 
 

@@ -63,10 +63,10 @@ def save(file: Path, out: Out, **given: Any) -> None:
         "healed": version.healed,
         "ref": version.ref, "content_id": version.content_id, "record_id": version.record_id,
         "size": version.size, "new_bytes": written, "proof": version.proof, "same_as": twin,
-        "store": str(version.store.path),
+        "store": version.store.url,
     }  # fmt: skip
     out.data(document, lines, [version.ref])
-    out.talk(f"In the store {version.store.path}\nTry: hold show {version.ref}")
+    out.talk(f"In the store {version.store.url}\nTry: hold show {version.ref}")
 
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:

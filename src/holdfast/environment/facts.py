@@ -21,8 +21,16 @@ from holdfast.environment.capture import index_of
 
 __all__ = ["PROVEN", "cpu_features", "facts"]
 
-# Releases of which archives are read, with proof, by the tests of this release: docs/migrations.md.
-PROVEN: Final[Mapping[str, str]] = {"scikit-learn": ">=1.2,<1.10"}
+# Releases of which archives are read, with proof, by the tests of this release. Which models of
+# them are refused, docs/migrations.md and docs/compatibility.md tell.
+PROVEN: Final[Mapping[str, str]] = {
+    "keras": ">=3.5,<3.16",
+    "lightgbm": ">=3.3,<4.8",
+    "pandas": ">=2.0,<3.2",
+    "scikit-learn": ">=1.2,<1.10",
+    "xgboost": ">=1.7,<3.3",
+    "xgboost-cpu": ">=1.7,<3.3",
+}
 # What numpy, OpenBLAS, oneDNN and their like choose their code by.
 _FEATURES: Final = re.compile(
     r"sse4_1|sse4_2|ssse3|avx|avx2|avx_vnni|f16c|fma|bmi2|avx512\w{1,20}|amx_\w{1,20}"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
 
-__all__ = ["BlobInfo", "BlobStore", "Buffer", "CheckFiles", "Reading"]
+__all__ = [
+    "BlobInfo",
+    "BlobStore",
+    "Buffer",
+    "CheckFiles",
+    "Disposal",
+    "Distant",
+    "Reading",
+    "Unneeded",
+]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+# Of some blobs, those that nobody needs by the logs as they are when it is called.
+Unneeded: TypeAlias = Callable[[Sequence[Digest]], list[Digest]]
 
 
 class BlobInfo(NamedTuple):
@@ -29,6 +40,22 @@ class BlobInfo(NamedTuple):
     modified: float
     stored: int
     base: Digest | None = None
+
+
+class Disposal(NamedTuple):
+    """What a deletion did in a store where it must be announced first.
+
+    Attributes:
+        deleted: Blobs deleted.
+        freed: Their bytes.
+        waiting: Blobs announced; a later deletion takes them.
+        until: When the first of them can be deleted, on the store's clock; None without any.
+    """
+
+    deleted: int
+    freed: int
+    waiting: int
+    until: float | None
 
 
 class Reading(Protocol):
@@ -139,3 +166,44 @@ class CheckFiles(Protocol):
 
     def remove(self, record: Digest) -> None:
         """Delete what is kept of a record; raises ``HoldfastError`` where that is refused."""
+
+
+@runtime_checkable
+class Distant(Protocol):
+    """What a blob store offers besides when each of its answers takes a while."""
+
+    def prefetch(self, digests: Iterable[Digest]) -> None:
+        """Bring blobs near, several at once; what fails is told when it is opened."""
+
+    def near(self, digest: Digest) -> bool:
+        """Say whether a blob can be opened without fetching it."""
+
+    def renew(self, digest: Digest) -> bool:
+        """Forget the near copy of a blob, which may have gone bad; False when there is none."""
+
+    def stream(self, digest: Digest) -> Iterator[bytes]:
+        """Yield a blob's bytes in order without keeping them near, not hashed; ``NotFound``."""
+
+    def send(self, digest: Digest, view: memoryview) -> None:
+        """Store bytes that are at hand, without keeping them near; raises ``Corrupt``."""
+
+    def missing(self, digests: Collection[Digest]) -> list[Digest]:
+        """Return which blobs are not there, and rely on the others."""
+
+    def now(self) -> float:
+        """Return the time on the store's clock."""
+
+    def dispose(
+        self,
+        digests: Iterable[Digest],
+        *,
+        unneeded: Unneeded,
+        grace: float = 3600.0,
+    ) -> Disposal:
+        """Delete what was announced a grace period ago, and announce the rest.
+
+        Args:
+            digests: Blobs that no visible version needs.
+            unneeded: Reads the logs, once for each deletion that was announced.
+            grace: Seconds between announcement and deletion, and since a blob's last write.
+        """

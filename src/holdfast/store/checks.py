@@ -1,4 +1,4 @@
-"""Results of checks in a folder: ``checks/<record>/<environment>.json``, the newest of each kept.
+"""Results of checks: ``checks/<record>/<environment>.json``, the newest of each kept.
 
 They are evidence for reports and nothing else: losing one loses history, so a name that a crash
 takes back is no harm, and a file that is not what it should be is passed over by whoever reads it.
@@ -18,13 +18,15 @@ from typing import Final
 from holdfast.durable import mapped_os_errors, write_all
 from holdfast.errors import HoldfastError
 from holdfast.record import Digest, digest_hex
+from holdfast.remote.bucket import Bucket
 from holdfast.store.shelf import open_file
 
-__all__ = ["LocalChecks"]
+__all__ = ["BucketChecks", "LocalChecks"]
 
 _RECORD: Final = re.compile(r"[0-9a-f]{64}")
 _FILE: Final = re.compile(r"([0-9a-f]{1,64})\.json")
 _MOST: Final = 1 << 16
+_CHECKS: Final = "checks"
 
 
 class LocalChecks:
@@ -87,6 +89,46 @@ class LocalChecks:
             raise HoldfastError(
                 f"{place} cannot be deleted: {error.strerror}.", hint=f"ls -ld {place}"
             ) from error
+
+
+class BucketChecks:
+    """The check documents of a store in a bucket.
+
+    Args:
+        bucket: Where.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def put(self, record: Digest, environment: str, data: bytes) -> None:
+        """Keep a document in place of the one before it; see ``CheckFiles.put``."""
+        self._bucket.put(f"{_folder(record)}/{environment}.json", data)
+
+    def records(self) -> Iterator[Digest]:
+        """Yield the records of which something may be kept."""
+        names = (found.key.split("/")[1] for found in self._bucket.list(_CHECKS))
+        yield from (Digest(f"sha256:{name}") for name in dict.fromkeys(names) if _is_hex(name))
+
+    def read(self, record: Digest) -> Iterator[tuple[str, bytes]]:
+        """Yield what is kept of a record, by environment; unreadable is empty."""
+        for found in self._bucket.list(_folder(record)):
+            name = _FILE.fullmatch(found.key.rpartition("/")[2])
+            if name is not None:
+                got = self._bucket.get(found.key) if found.size <= _MOST else None
+                yield name[1], b"" if got is None else got[0]
+
+    def remove(self, record: Digest) -> None:
+        """Delete what is kept of a record; raises ``RemoteError`` where that is refused."""
+        self._bucket.delete([found.key for found in self._bucket.list(_folder(record))])
+
+
+def _folder(record: Digest) -> str:
+    return f"{_CHECKS}/{digest_hex(record)}"
+
+
+def _is_hex(name: str) -> bool:
+    return _RECORD.fullmatch(name) is not None
 
 
 def _bytes(place: Path) -> bytes:

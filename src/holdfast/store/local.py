@@ -26,14 +26,14 @@ from holdfast.store.base import BlobInfo, Buffer
 from holdfast.store.reading import CodedReading, LocalReading
 from holdfast.store.shelf import Shelf
 
-__all__ = ["MARKER", "LocalStore"]
+__all__ = ["MARKER", "README", "LocalStore"]
 
 MARKER: Final = "store.json"
 
 _STALE_SECONDS: Final = 86_400.0
 _CHANGES: Final = 3
 
-_README: Final = """\
+README: Final = """\
 This folder is a Holdfast store: machine-learning models, each version immutable.
 
   blobs/sha256/   bytes, each file named by its own SHA-256
@@ -98,7 +98,7 @@ class LocalStore:
                 (path / part).mkdir(parents=True, exist_ok=True)
             fsync_dir(path / "blobs")
             marker = canonical({"format": FORMAT, "id": uuid.uuid4().hex})
-            for name, data in (("README.txt", _README.encode()), (MARKER, marker)):
+            for name, data in (("README.txt", README.encode()), (MARKER, marker)):
                 tmp = path / "tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
                 create_only(path / name, [data], tmp=tmp)
         return cls.open(path)

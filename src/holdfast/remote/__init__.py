@@ -1,0 +1,1 @@
+"""Object storage as the rest sees it: keys, bytes, create-only puts, and one kind of error."""

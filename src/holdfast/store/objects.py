@@ -1,0 +1,354 @@
+"""A store in a bucket: the keys of a store in a folder, so that a copy of either is the other.
+
+A blob is uploaded under its digest from bytes that were hashed to it, in requests whose own hash
+the server checks. What is read is hashed when it arrives and kept in a cache on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final
+
+from holdfast.errors import Conflict, Corrupt, NoStore, NotFound
+from holdfast.record import (
+    FORMAT,
+    Digest,
+    canonical,
+    digest_hex,
+    digest_of,
+    parse_digest,
+    parse_json,
+)
+from holdfast.remote.base import Found, in_parallel
+from holdfast.remote.bucket import Bucket
+from holdfast.store.base import BlobInfo, Buffer, Disposal, Unneeded
+from holdfast.store.cache import BlobCache
+from holdfast.store.disposal import BLOBS, Deletions, Relied, blob_key
+from holdfast.store.intents import Intents
+from holdfast.store.local import MARKER, README
+from holdfast.store.reading import LocalReading
+
+__all__ = ["ObjectStore"]
+
+# Parts of a download, and how many of one blob are under way: what is held in memory at once is
+# their product for each blob that is fetched.
+_PART: Final = 8 << 20
+_AT_ONCE: Final = 2
+_FETCHED_AT_ONCE: Final = 8
+_EMPTY: Final = digest_of(b"")
+
+
+class ObjectStore:
+    """A blob store in a bucket.
+
+    Args:
+        bucket: Where.
+        cache: What was fetched or sent, on this machine.
+        identifier: From the store's marker.
+
+    Attributes:
+        url: The store's URL.
+        id: Random hexadecimal id given at creation.
+    """
+
+    def __init__(self, bucket: Bucket, cache: BlobCache, identifier: str) -> None:
+        self.url = bucket.url
+        self.id = identifier
+        self._bucket = bucket
+        self._cache = cache
+        self._intents = Intents(bucket)
+        self._relied = Relied()
+
+    @classmethod
+    def create(cls, bucket: Bucket, cache: BlobCache) -> ObjectStore:
+        """Make an empty store; one already there is opened.
+
+        Raises:
+            RemoteError: The server does not answer, refuses, or cannot hold a shared log.
+        """
+        bucket.require_create_only()
+        marker = canonical({"format": FORMAT, "id": uuid.uuid4().hex})
+        for name, data in (("README.txt", README.encode()), (MARKER, marker)):
+            if bucket.head(name) is None:
+                bucket.create(name, data)
+        return cls.open(bucket, cache)
+
+    @classmethod
+    def open(cls, bucket: Bucket, cache: BlobCache) -> ObjectStore:
+        """Open a store with one request.
+
+        Raises:
+            NoStore: There is none.
+            Corrupt: The marker is damaged, or of a format this release does not read.
+        """
+        got = bucket.get(MARKER)
+        if got is None:
+            raise NoStore(
+                f"There is no store at {bucket.url}.",
+                hint=f"hold init {bucket.url}",
+                ref=bucket.url,
+            )
+        match parse_json(got[0], f"{bucket.url}/{MARKER}"):
+            case {"format": str(format_), "id": str(identifier)} if format_ == FORMAT:
+                return cls(bucket, cache, identifier)
+        raise Corrupt(
+            f"{bucket.url}/{MARKER} is not the marker of a {FORMAT!r} store.",
+            hint="python -m pip install --upgrade holdfast-ml",
+            ref=bucket.url,
+        )
+
+    def has(self, digest: Digest) -> bool:
+        """Say whether the blob is there."""
+        return self._bucket.head(blob_key(digest)) is not None
+
+    def size(self, digest: Digest) -> int:
+        """Return its size in bytes; raises ``NotFound``."""
+        found = self._bucket.head(blob_key(digest))
+        if found is None:
+            raise self._absent(digest)
+        return found.size
+
+    def put(
+        self, chunks: Callable[[], Iterable[Buffer]], *, expect: Digest | None = None
+    ) -> Digest:
+        """Store bytes; see ``BlobStore.put``. They are kept in the cache too."""
+        if expect is not None and not self._relied.missed(expect) and self.freshen(expect):
+            return expect
+        held = self._cache.add(chunks())
+        with contextlib.closing(held.reading):
+            if expect is not None and held.digest != expect:
+                self._cache.drop(held.digest)
+                raise Corrupt(
+                    f"The bytes changed while they were being saved: expected {expect}, "
+                    f"got {held.digest}. Nothing became visible.",
+                    hint="save again while nothing else changes the model",
+                )
+            if expect is not None or not self.freshen(held.digest):
+                self._upload(held.digest, held.reading.view())
+        return held.digest
+
+    def send(self, digest: Digest, view: memoryview) -> None:
+        """Store a blob that lies in memory or is mapped: hashed, then sent, and not kept here.
+
+        Raises:
+            Corrupt: The bytes are not those of the digest; nothing was sent.
+        """
+        if digest_of(view) != digest:
+            raise Corrupt(f"The bytes of {digest} are damaged where they come from.", ref=digest)
+        self._upload(digest, view)
+
+    def _upload(self, digest: Digest, view: memoryview) -> None:
+        self._bucket.put(blob_key(digest), view)
+        self._relied.add(digest)
+
+    def freshen(self, digest: Digest) -> bool:
+        """Note that a blob is relied on, for ``flush`` to protect; False when it is not there."""
+        there = self.has(digest)
+        (self._relied.add if there else self._relied.miss)(digest)
+        return there
+
+    def flush(self) -> None:
+        """Object to deletions of the blobs relied on, and put again what one has taken.
+
+        Raises:
+            Conflict: A blob was deleted, and this machine does not have it any more.
+        """
+        lost = self._intents.keep(self._relied.take())
+        gone = [digest for digest in lost if not (self.has(digest) or self._restored(digest))]
+        if gone:
+            raise Conflict(
+                f"A prune deleted {len(gone)} blobs in {self.url} that were there a while ago. "
+                "Nothing became visible; doing the same again puts them again.",
+                hint=f"hold ls --store {self.url}",
+                ref=gone[0],
+            )
+
+    def missing(self, digests: Collection[Digest]) -> list[Digest]:
+        """Return which blobs are not there and cannot be put again from the cache.
+
+        Those that this object has put or found are believed unless a deletion names them.
+        """
+        doubtful = self._relied.unseen(digests)
+        doubtful += self._intents.keep(digests)
+
+        def is_missing(digest: Digest) -> bool:
+            return not (self.freshen(digest) or self._restored(digest))
+
+        unique = list(dict.fromkeys(doubtful))
+        answers = in_parallel(is_missing, unique)
+        return [digest for digest, missing in zip(unique, answers, strict=True) if missing]
+
+    def _restored(self, digest: Digest) -> bool:
+        """Put a blob again from the cache, if it is there and sound."""
+        reading = self._cache.open(digest)
+        if reading is None:
+            return False
+        with contextlib.closing(reading):
+            view = reading.view()
+            if digest_of(view) != digest:
+                return False
+            self._upload(digest, view)
+        return True
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""
+        for _ in range(2):
+            with contextlib.closing(self.open_blob(digest)) as reading:
+                data = bytes(reading.view())
+            if digest_of(data) == digest:
+                return data
+            self.renew(digest)
+        raise self.damaged(digest)
+
+    def open_blob(self, digest: Digest) -> LocalReading:
+        """Open a blob, fetched into the cache first; raises ``NotFound`` and ``Corrupt``.
+
+        What was fetched is hashed on arrival; what lies in the cache is not hashed again.
+        """
+        reading = self._cache.open(digest)
+        if reading is not None:
+            return reading
+        held = self._cache.add(self.stream(digest))
+        if held.digest != digest:
+            held.reading.close()
+            self._cache.drop(held.digest)
+            raise self.damaged(digest)
+        return held.reading
+
+    def prefetch(self, digests: Iterable[Digest]) -> None:
+        """Fetch blobs into the cache, several at once; what fails is told when it is opened."""
+
+        def fetch(digest: Digest) -> None:
+            if not self._cache.has(digest):
+                with contextlib.suppress(Corrupt, NotFound):
+                    self.open_blob(digest).close()
+
+        in_parallel(fetch, dict.fromkeys(digests), threads=_FETCHED_AT_ONCE)
+
+    def near(self, digest: Digest) -> bool:
+        """Say whether a blob is in the cache."""
+        return self._cache.has(digest)
+
+    def renew(self, digest: Digest) -> bool:
+        """Forget the cached copy of a blob, which may have gone bad; False when there is none."""
+        return self._cache.drop(digest)
+
+    def stream(self, digest: Digest) -> Iterator[bytes]:
+        """Yield a blob's bytes in order, not hashed, several parts under way; ``NotFound``."""
+        key = blob_key(digest)
+        if digest == _EMPTY and self.has(digest):
+            return
+        got = self._bucket.get(key, 0, _PART)
+        if got is None:
+            raise self._absent(digest)
+        first, found = got
+        if len(first) != min(_PART, found.size):
+            raise self.damaged(digest)
+        yield first
+        starts = range(_PART, found.size, _PART)
+        for at in range(0, len(starts), _AT_ONCE):
+            window = starts[at : at + _AT_ONCE]
+            yield from in_parallel(lambda start: self._part(digest, start, found), window)
+
+    def _part(self, digest: Digest, start: int, found: Found) -> bytes:
+        end = min(start + _PART, found.size)
+        return self.read_range(digest, start, end - start)
+
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` with one request, not hashed.
+
+        Raises:
+            NotFound: The blob is not there.
+            Corrupt: It has no such bytes.
+        """
+        if offset < 0 or length < 0:
+            raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
+        if length == 0:
+            size = self.size(digest)
+            if offset > size:
+                raise Corrupt(f"the blob {digest} has no byte {offset}")
+            return b""
+        got = self._bucket.get(blob_key(digest), offset, offset + length)
+        if got is None:
+            raise self._absent(digest)
+        if len(got[0]) != length:
+            raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
+        return got[0]
+
+    def list(self) -> Iterator[BlobInfo]:
+        """Yield every blob, a thousand to a request."""
+        for found in self._bucket.list(BLOBS):
+            name = found.key.rpartition("/")[2]
+            with contextlib.suppress(Corrupt):
+                digest = parse_digest(f"sha256:{name}")
+                yield BlobInfo(digest, found.size, found.modified, found.size)
+
+    def now(self) -> float:
+        """Return the time on the server's clock."""
+        return self._bucket.now()
+
+    def drop_damaged(self, digest: Digest) -> bool:
+        """Set a blob aside when it is missing or its bytes are wrong, so that it is put again."""
+        self.renew(digest)
+        try:
+            self.read(digest)
+        except NotFound:
+            return True
+        except Corrupt:
+            key = blob_key(digest)
+            self._bucket.copy(key, f"tmp/damaged-{digest_hex(digest)}")
+            self._bucket.delete([key])
+            self._relied.forget([digest])
+            return True
+        return False
+
+    def damaged(self, digest: Digest, what: str = "") -> Corrupt:
+        """Word the error for a blob whose bytes are not those of its name."""
+        return Corrupt(
+            f"The bytes of {self.url}/{blob_key(digest)} are not what was saved{what}: "
+            "their SHA-256 is not the object's name.",
+            hint=f"hold verify --no-replay --store {self.url}",
+            ref=digest,
+        )
+
+    def delete(
+        self,
+        digests: Iterable[Digest],
+        *,
+        still_needed: Callable[[Digest], bool],
+        grace: float = 3600.0,
+    ) -> int:
+        """Delete blobs and return the bytes freed; see ``dispose``."""
+        disposal = self.dispose(
+            digests, unneeded=lambda some: [d for d in some if not still_needed(d)], grace=grace
+        )
+        return disposal.freed
+
+    def dispose(
+        self,
+        digests: Iterable[Digest],
+        *,
+        unneeded: Unneeded,
+        grace: float = 3600.0,
+    ) -> Disposal:
+        """Delete what was announced a grace period ago, and announce the rest.
+
+        Without a grace period both happen at once.
+
+        Raises:
+            RemoteError: The server does not answer; what is deleted was not needed by then.
+        """
+        deletions = Deletions(self._bucket, self._intents, self._relied)
+        disposal, gone = deletions.run(digests, unneeded, grace)
+        for digest in gone:
+            self.renew(digest)
+        return disposal
+
+    def _absent(self, digest: Digest) -> NotFound:
+        return NotFound(
+            f"The blob {digest} is not in the store {self.url}.",
+            hint=f"hold verify --no-replay --store {self.url}",
+            ref=digest,
+        )
