@@ -19,7 +19,8 @@ demo: $(STAMP)  ## Keep, prove, promote, break and rescue real models, in under 
 LIGHT := $(BIN)/python -m pytest -m "not slow and not service"
 LOG := .venv/half.log
 # About half of the tests by the time that they take; the other process runs the rest.
-HALF := tests/frameworks tests/trust tests/rescue tests/codec tests/museum tests/environment
+HALF := tests/frameworks tests/trust tests/rescue tests/codec tests/museum tests/environment \
+	tests/remote tests/store tests/archive tests/catalogue tests/properties
 
 test: $(STAMP)  ## The tests: light frameworks, no external server; in two processes
 	HOLDFAST_KEPT=.venv/kept $(LIGHT) $(HALF) >$(LOG) 2>&1 & half=$$!; \

@@ -272,7 +272,7 @@ def crashing(tmp_path, monkeypatch, body):
         ("os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "out of memory"),
         ("os._exit(7)", "ended with status 7"),
-        ("time.sleep(600)", "not replayed within"),
+        pytest.param("time.sleep(600)", "not replayed within", marks=pytest.mark.slow),
         ("raise RuntimeError('odd')", "odd"),
         ("os.write(1, b'noise'); print('noise'); os.kill(os.getpid(), 9)", "ended by SIGKILL"),
     ],

@@ -134,6 +134,7 @@ def test_an_empty_store():
     assert "There is nothing to look at." in hold("ageing")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_says_how_to_go_on_and_does(store, how):
     arrays(400)

@@ -182,6 +182,7 @@ def mutated(rng, whole):
     return "\n".join(each for each in lines if not each.startswith("tree_sizes="))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_judged_sound_is_harmless():
     rng = np.random.default_rng(1)

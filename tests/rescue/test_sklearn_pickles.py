@@ -34,6 +34,7 @@ def forest():
     return RandomForestClassifier(5, random_state=0).fit(X, X[:, 0] > 0)
 
 
+@pytest.mark.slow
 def test_every_estimator_read_as_data_equals_the_unpickled_one(tmp_path):
     registry = frameworks.registry()
     different, count = {}, 0

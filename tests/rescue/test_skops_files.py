@@ -116,6 +116,7 @@ def zoo():
     return module
 
 
+@pytest.mark.slow
 def test_every_estimator_equals_what_skops_loads(tmp_path):
     sio = skops_io()
     registry = frameworks.registry()
