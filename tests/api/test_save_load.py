@@ -314,3 +314,13 @@ def test_a_named_tuple_is_kept_once_it_is_registered(store):
     assert (again.low == 0).all()
     assert again.high == Bounds(1, 2)
     assert type(again.high) is Bounds
+
+
+def test_the_library_of_the_tables_that_it_was_saved_with_is_recorded(store, cancer):
+    model, X = cancer
+    packages = holdfast.save(model, "frames", inputs=X, store=store).record.environment["packages"]
+    assert packages["pandas"] == pd.__version__
+    rows = X.to_numpy()[:40, :3]
+    plain = LogisticRegression(max_iter=2000).fit(rows, rows[:, 0] > rows[:, 0].mean())
+    version = holdfast.save(plain, "arrays", inputs=rows, store=store)
+    assert "pandas" not in version.record.environment["packages"]

@@ -76,11 +76,22 @@ def test_what_is_kept_names_no_place_of_this_machine_and_no_password():
 def test_a_plan_is_narrowed_and_keyed_by_its_lock():
     wanted = Plan(ASKED, "3.11", "2023-07-01T00:00:00Z")
     narrowed = lock.locked(wanted, SOUND.encode())
-    assert narrowed.requirements == wanted.requirements
+    assert narrowed.requirements == ("numpy==1.24.3", "pandas==2.0.3")
     assert narrowed.as_of is None
     other = lock.locked(wanted, SOUND.replace(TWO, "3" * 64).encode())
     assert len({wanted.key, narrowed.key, other.key}) == 3
     assert replace(narrowed).key == lock.locked(wanted, b"# same\n" + SOUND.encode()).key
+
+
+def test_what_the_record_has_no_version_of_gets_that_of_this_kind_of_machine():
+    wanted = Plan(ASKED, "3.11", None)
+    other = SOUND + SOUND[SOUND.rindex("[[packages]]") :].replace("2.0.3", "2.1.0").replace(
+        "== 'linux'", "== 'win32'"
+    )
+    assert lock.locked(wanted, other.encode()).requirements[1] == "pandas==2.0.3"
+    elsewhere = SOUND.replace("== 'linux'", "== 'win32'")
+    with pytest.raises(EnvironmentMismatch, match="lacks pandas for this kind of machine"):
+        lock.locked(wanted, elsewhere.encode())
 
 
 def test_addresses_paths_and_archives_of_source_are_not_looked_at():

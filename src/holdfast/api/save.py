@@ -246,6 +246,8 @@ class _Saving:
     ) -> Record:
         """Gather what is said of the version; its content is not known yet."""
         needs = frameworks.packages_of(adapter, model, payload.structure)
+        if captured is not None and frames.is_frame(captured.inputs):
+            needs = (*needs, "pandas")
         here = capture.capture(needs)
         told = facts(here["packages"])
         return Record(

@@ -98,7 +98,7 @@ def compiled(
     command = ["pip", "compile", "--quiet", "--format", "pylock.toml", "--generate-hashes"]
     command += ["--no-header", "--only-binary", ":all:", "--python-version", python, *words]
     command += [*torch_index(requirements), "--output-file", "pylock.toml", "asked.in"]
-    hint = f"python -m uv pip compile --python-version {python} --only-binary :all: requirements.in"
+    hint = f"python -m uv pip install --dry-run --python {python} {' '.join(requirements)}"
     run(command, folder, python=python, hint=hint)
     return (folder / "pylock.toml").read_bytes()
 
@@ -113,9 +113,26 @@ def published(data: bytes) -> bytes:
 
 
 def locked(wanted: Plan, data: bytes) -> Plan:
-    """Narrow a plan by a lock; see ``judged``."""
+    """Narrow a plan by a lock; see ``judged``.
+
+    What the record names without a version gets the lock's, for uv compares digests only of what
+    is asked for by its exact version.
+    """
     pins = judged(data, wanted.requirements, wanted.python)
-    return replace(wanted, as_of=None, pins=tuple(map(str, pins)))
+    exact = tuple(_pinned(text, pins, wanted.python) for text in wanted.requirements)
+    return replace(wanted, requirements=exact, as_of=None, pins=tuple(map(str, pins)))
+
+
+def _pinned(text: str, pins: Iterable[Pin], python: str) -> str:
+    asked = Requirement(text)
+    if asked.specifier:
+        return text
+    here = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    for pin in pins:
+        meant = pin.marker is None or Marker(pin.marker).evaluate(here)
+        if pin.name == canonicalize_name(asked.name) and meant:
+            return f"{pin.name}=={pin.version}"
+    raise _refused(f"it lacks {asked.name} for this kind of machine")
 
 
 def judged(data: bytes, requirements: Iterable[str], python: str) -> tuple[Pin, ...]:

@@ -50,6 +50,7 @@ _MINUTES: Final = 60
 FOLDER, BUILDING, LOCK, ABOUT = "environments", ".building", ".lock", "holdfast.json"
 _UNREACHABLE: Final = (
     "failed to fetch", "error sending request", "network connectivity", "dns error", "offline",
+    "network was disabled",
 )  # fmt: skip
 _OTHER_BYTES: Final = ("hash mismatch", "no trusted hash", "none of the hashes")
 # With one of these the user has said where packages come from, and nothing is added.
