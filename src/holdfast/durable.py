@@ -10,12 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from holdfast.errors import HoldfastError, NoSpace
+from holdfast.errors import Corrupt, HoldfastError, NoSpace
 
-__all__ = ["create_only", "fsync_dir", "mapped_os_errors", "write_all"]
+__all__ = [
+    "create_only",
+    "fsync_dir",
+    "mapped_os_errors",
+    "unfinished",
+    "write_all",
+    "write_new",
+]
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -37,6 +45,39 @@ def fsync_dir(path: Path) -> None:
         os.close(fd)
 
 
+def unfinished(folder: Path) -> Path:
+    """Return a name in a folder of unfinished work that nobody else uses."""
+    return folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def write_new(
+    path: Path, chunks: Iterable[bytes | bytearray | memoryview], *, mode: int = 0o444
+) -> int:
+    """Write a file that does not exist, durable but for its name; return its bytes.
+
+    Args:
+        path: The file.
+        chunks: Its bytes, in order.
+        mode: Rights; the default lets nobody change it.
+
+    Raises:
+        FileExistsError: It exists.
+        Corrupt: It holds fewer bytes than were written to it.
+    """
+    size = 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        for chunk in chunks:
+            write_all(fd, chunk)
+            size += memoryview(chunk).nbytes
+        os.fsync(fd)
+        if os.fstat(fd).st_size != size:
+            raise Corrupt(f"{path} holds fewer bytes than were written to it")
+    finally:
+        os.close(fd)
+    return size
+
+
 def create_only(target: Path, chunks: Iterable[bytes | memoryview], *, tmp: Path) -> bool:
     """Create ``target`` with the given bytes, durably, unless it exists already.
 
@@ -48,14 +89,8 @@ def create_only(target: Path, chunks: Iterable[bytes | memoryview], *, tmp: Path
     Returns:
         True when this call created the file, False when it existed.
     """
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     try:
-        try:
-            for chunk in chunks:
-                write_all(fd, chunk)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        write_new(tmp, chunks)
         try:
             os.link(tmp, target)
         except FileExistsError:

@@ -9,8 +9,8 @@ from holdfast.catalogue.bucket import BucketLog
 from holdfast.record import digest_hex, digest_of
 from holdfast.remote.bucket import Bucket
 from holdfast.remote.requests import ObstoreRequests, check_url
+from holdfast.store.bucket_checks import BucketChecks
 from holdfast.store.cache import BlobCache
-from holdfast.store.checks import BucketChecks
 from holdfast.store.objects import ObjectStore
 
 __all__ = ["Remote", "create", "opened"]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.api.refs import Ref, parse_ref
 from holdfast.api.settings import cache_folder, store_setting
-from holdfast.archive.checks import Checks
 from holdfast.archive.stamps import Stamps
 from holdfast.catalogue.base import Log
 from holdfast.catalogue.catalogue import Catalogue
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.api.ageing import Ageing
     from holdfast.api.fixity import Fixity
     from holdfast.api.transferring import Transfer
+    from holdfast.archive.checks import Checks
 
 __all__ = ["Store", "resolve", "the_store"]
 
@@ -180,6 +180,8 @@ class Store:
     @cached_property
     def checks(self) -> Checks:
         """What ``verify`` found of versions, here and on other machines."""
+        from holdfast.archive.checks import Checks  # what asks for versions pays for no more
+
         return Checks(self._checks)
 
     def verify(self, *, sample: str | int | None = None, replay: bool = True) -> Fixity:

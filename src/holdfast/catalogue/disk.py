@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from holdfast.catalogue.names import check_name, is_name
-from holdfast.durable import create_only, fsync_dir, mapped_os_errors
+from holdfast.durable import create_only, fsync_dir, mapped_os_errors, unfinished
 
 __all__ = ["DiskLog"]
 
@@ -72,8 +71,7 @@ class DiskLog:
             if not target.parent.exists():
                 target.parent.mkdir(exist_ok=True)
                 fsync_dir(self._root)
-            tmp = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
-            return create_only(target, [data], tmp=tmp)
+            return create_only(target, [data], tmp=unfinished(self._tmp))
 
     def stamp(self, name: str, seq: int) -> tuple[int, ...] | None:
         """Return (inode, size, mtime_ns) of the entry, None when it does not exist."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from holdfast.durable import fsync_dir, mapped_os_errors, write_all
+from holdfast.durable import fsync_dir, mapped_os_errors, unfinished, write_new
 from holdfast.errors import Corrupt, NotFound
 from holdfast.record import Digest, digest_of
 from holdfast.store.coding import Kind, encode
@@ -72,7 +71,7 @@ class Coder:
             wanted = () if digest in self._bases else bases
             below = next(filter(None, (self._usable(b, reading.size) for b in wanted)), None)
             with self._tmp() as tmp:
-                stored = _write(tmp, encode(plain, kinds, base=below))
+                stored = write_new(tmp, encode(plain, kinds, base=below))
                 if stored > _WORTH * reading.size:
                     return 0
                 used = self._proven(tmp, digest)
@@ -99,7 +98,7 @@ class Coder:
             if digest_of(plain) != digest:
                 raise self._store.damaged(digest)
             with self._tmp() as tmp:
-                _write(tmp, (plain[at : at + _CHUNK] for at in range(0, reading.size, _CHUNK)))
+                write_new(tmp, (plain[at : at + _CHUNK] for at in range(0, reading.size, _CHUNK)))
                 self._swap(tmp, digest, self._store.plain, self._store.coded)
             return reading.size - reading.stored
 
@@ -124,7 +123,7 @@ class Coder:
 
     @contextlib.contextmanager
     def _tmp(self) -> Iterator[Path]:
-        tmp = self._store.path / "tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
+        tmp = unfinished(self._store.path / "tmp")
         try:
             yield tmp
         finally:
@@ -139,15 +138,3 @@ class Coder:
         tmp.replace(to.place(digest))
         fsync_dir(to.folder)
         instead_of.place(digest).unlink(missing_ok=True)
-
-
-def _write(tmp: Path, chunks: Iterator[bytes | memoryview]) -> int:
-    """Write a file durably and return its bytes."""
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-    try:
-        for chunk in chunks:
-            write_all(fd, chunk)
-        os.fsync(fd)
-        return os.fstat(fd).st_size
-    finally:
-        os.close(fd)

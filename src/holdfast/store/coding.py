@@ -228,6 +228,9 @@ def decode(layout: Layout, file: memoryview, base: memoryview | None, into: memo
         Corrupt: A frame is damaged or lies, or the base is shorter than the blob.
     """
     decoder = _Decoder(file, base, np.frombuffer(into, np.uint8), 0)
+    if len(layout.chunks) == 1:
+        decoder.chunk(layout.chunks[0])
+        return
     with _threads(layout.index.size) as pool:
         for _ in pool.map(decoder.chunk, layout.chunks):
             pass

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import secrets
 import threading
 import time
 import uuid
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from holdfast.durable import create_only, fsync_dir, mapped_os_errors, write_all
+from holdfast.durable import create_only, fsync_dir, mapped_os_errors, unfinished, write_new
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
 from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
 from holdfast.store.base import BlobInfo, Buffer
@@ -99,8 +98,7 @@ class LocalStore:
             fsync_dir(path / "blobs")
             marker = canonical({"format": FORMAT, "id": uuid.uuid4().hex})
             for name, data in (("README.txt", README.encode()), (MARKER, marker)):
-                tmp = path / "tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
-                create_only(path / name, [data], tmp=tmp)
+                create_only(path / name, [data], tmp=unfinished(path / "tmp"))
         return cls.open(path)
 
     @classmethod
@@ -147,7 +145,7 @@ class LocalStore:
         if expect is not None and self.freshen(expect):
             return expect
         with mapped_os_errors(self.path, "saving"):
-            tmp = self._tmp / f"{os.getpid()}-{secrets.token_hex(8)}"
+            tmp = unfinished(self._tmp)
             try:
                 digest = self._written(tmp, chunks)
                 if expect is not None and digest != expect:
@@ -179,18 +177,14 @@ class LocalStore:
                 return
 
     def _written(self, tmp: Path, chunks: Callable[[], Iterable[Buffer]]) -> Digest:
-        hasher, size = hashlib.sha256(), 0
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-        try:
+        hasher = hashlib.sha256()
+
+        def hashed() -> Iterator[Buffer]:
             for chunk in chunks():
                 hasher.update(chunk)
-                write_all(fd, chunk)
-                size += memoryview(chunk).nbytes
-            os.fsync(fd)
-            if os.fstat(fd).st_size != size:
-                raise Corrupt(f"{tmp} holds fewer bytes than were written to it")
-        finally:
-            os.close(fd)
+                yield chunk
+
+        write_new(tmp, hashed())
         return Digest(f"sha256:{hasher.hexdigest()}")
 
     def flush(self) -> None:
@@ -206,7 +200,7 @@ class LocalStore:
 
     def freshen(self, digest: Digest) -> bool:
         """Mark a blob as in use now; False when it is not there or may not be touched."""
-        return sum(shelf.freshen(digest) for shelf in self._shelves) > 0  # each, if both have it
+        return any(shelf.freshen(digest) for shelf in self._shelves)
 
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""

@@ -120,10 +120,10 @@ class Shelf:
     def set_aside(self, digest: Digest, *, older: float) -> bool:
         """Move a file into the trash unless it was used within ``older`` seconds."""
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - self.place(digest).lstat().st_mtime >= older:
-                # in use: never out of a reader's sight, not even for a moment
-                self.place(digest).rename(self.trash(digest))
-                return True
+            if time.time() - self.place(digest).lstat().st_mtime < older:
+                return False  # in use: never out of a reader's sight, not even for a moment
+            self.place(digest).rename(self.trash(digest))
+            return True
         return False
 
 
