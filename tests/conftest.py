@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.api.version import Version
 from holdfast.codec import TYPES, Encoded, audit, decode, encode
 from holdfast.codec.registry import Registry
 from holdfast.codec.tensors import TensorData, TensorView
-from holdfast.record import Content, Structure
+from holdfast.record import Content, Digest, Structure, digest_hex
 
 # What Python itself shares or copies as it likes: the identity of these means nothing.
 LEAVES = (bool, int, float, complex, str, type(None), type(...), type, range)
@@ -181,3 +182,18 @@ def round_trip(registry: Registry, build: Callable[..., Any]) -> Callable[[Any],
         return build(structure, views_of(encoded))
 
     return run
+
+
+@pytest.fixture
+def damage() -> Callable[[Version], None]:
+    """Change the last byte of a version's tensors behind the store's back."""
+
+    def flip(version: Version) -> None:
+        piece = version.manifest.pieces[-1].digest
+        path = version.store.path / "blobs" / "sha256" / digest_hex(Digest(piece))
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.unlink()
+        path.write_bytes(data)
+
+    return flip

@@ -39,15 +39,6 @@ def arrays(count, name="net"):
     return [holdfast.save({"a": np.arange(5) + n}, name) for n in range(count)]
 
 
-def damage(version):
-    piece = version.manifest.pieces[-1].digest
-    path = version.store.path / "blobs" / "sha256" / digest_hex(piece)
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.unlink()
-    path.write_bytes(data)
-
-
 def test_naming_none_and_all_are_the_same():
     arrays(2)
     status, out, err = hold("verify")
@@ -74,7 +65,7 @@ def test_the_whole_store_and_a_name_are_not_one_question(option):
     assert hold("verify", "net", *option)[0] == 2
 
 
-def test_what_is_damaged_ends_in_status_4_and_a_next_step():
+def test_what_is_damaged_ends_in_status_4_and_a_next_step(damage):
     bad, good = arrays(2)
     damage(bad)
     status, out, err = hold("verify", "--all")
@@ -91,7 +82,7 @@ def test_what_is_damaged_ends_in_status_4_and_a_next_step():
     assert "    Try: hold verify net@v1\n" in out
 
 
-def test_no_path_of_this_machine_is_recorded(store):
+def test_no_path_of_this_machine_is_recorded(store, damage):
     (bad,) = arrays(1)
     damage(bad)
     assert str(store.path) in hold("verify")[1]

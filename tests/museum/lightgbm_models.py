@@ -9,7 +9,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 import pandas as pd
-from piece import METHODS, Piece, answers as _answers
+from piece import METHODS, Piece, answers as _answers, drawn, framed
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,22 +18,13 @@ _FIT, _HELD, _GOLDEN = 90, 40, 20
 _QUIET = {"verbose": -1, "min_child_samples": 5, "num_leaves": 5, "n_jobs": 1, "random_state": 0}
 
 
-def _draw(seed: int, rows: int) -> np.ndarray[Any, Any]:
-    random = np.random.RandomState(seed)
-    values = random.normal(size=(rows, 4)) + (np.arange(rows) % 3)[:, None]
-    return np.where(random.random_sample(values.shape) < 0.1, np.nan, values)
-
-
 def _frame(seed: int, rows: int, cities: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(_draw(seed, rows)[:, :2], columns=["age", "income"])
-    frame["visits"] = np.arange(rows) % 5
-    places = np.arange(rows) * 7 % len(cities)
-    frame["city"] = pd.Categorical.from_codes(places, categories=cities)
+    frame = framed(seed, rows, cities)
     frame["level"] = pd.Categorical(np.arange(rows) % 4, ordered=False)
     return frame
 
 
-X, HELD = _draw(0, _FIT), _draw(7, _HELD)
+X, HELD = drawn(0, _FIT), drawn(7, _HELD)
 CLASSES = np.arange(_FIT) % 3
 NAMES = np.array(["lima", "oslo", "rome"])[CLASSES]
 BINARY = (CLASSES == 1).astype(int)

@@ -30,6 +30,26 @@ class Piece(NamedTuple):
     native: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
 
 
+def drawn(seed: int, rows: int) -> Any:
+    """Return four columns of numbers, a tenth of them missing, that tell three classes apart."""
+    import numpy as np
+
+    random = np.random.RandomState(seed)
+    values = random.normal(size=(rows, 4)) + (np.arange(rows) % 3)[:, None]
+    return np.where(random.random_sample(values.shape) < 0.1, np.nan, values)
+
+
+def framed(seed: int, rows: int, cities: list[str]) -> Any:
+    """Return a frame of numbers with gaps, whole numbers and a category."""
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.DataFrame(drawn(seed, rows)[:, :2], columns=["age", "income"])
+    frame["visits"] = np.arange(rows) % 5
+    frame["city"] = pd.Categorical.from_codes(np.arange(rows) * 7 % len(cities), categories=cities)
+    return frame
+
+
 def answers(model: Any, rows: Any, methods: Iterable[str] = METHODS) -> dict[str, Any]:
     """Return what the output methods that the model has say of the rows."""
     found = {}

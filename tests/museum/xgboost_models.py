@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xgboost
-from piece import METHODS, Piece, answers as _answers
+from piece import METHODS, Piece, answers as _answers, drawn, framed
 from sklearn.ensemble import VotingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -21,22 +21,13 @@ _FIT, _HELD, _GOLDEN = 90, 40, 20
 _VERSION = tuple(int(part) for part in xgboost.__version__.split(".")[:2])
 
 
-def _draw(seed: int, rows: int) -> np.ndarray[Any, Any]:
-    random = np.random.RandomState(seed)
-    values = random.normal(size=(rows, 4)) + (np.arange(rows) % 3)[:, None]
-    return np.where(random.random_sample(values.shape) < 0.1, np.nan, values)
-
-
 def _frame(seed: int, rows: int, cities: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(_draw(seed, rows)[:, :2], columns=["age", "income"])
-    frame["visits"] = np.arange(rows) % 5
-    places = np.arange(rows) * 7 % len(cities)
-    frame["city"] = pd.Categorical.from_codes(places, categories=cities)
-    frame["vip"] = places == 1
+    frame = framed(seed, rows, cities)
+    frame["vip"] = frame["city"].cat.codes == 1
     return frame
 
 
-X, HELD = _draw(0, _FIT), _draw(7, _HELD)
+X, HELD = drawn(0, _FIT), drawn(7, _HELD)
 CLASSES = np.arange(_FIT) % 3
 BINARY = (CLASSES == 1).astype(int)
 VALUES = np.nan_to_num(X) @ np.array([1.0, 2.0, 3.0, 4.0]) + 0.5

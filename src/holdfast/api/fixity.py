@@ -143,7 +143,7 @@ def _count(sample: str | int, total: int) -> int:
         value = math.nan
     if not 0 < value <= (100 if percent else 2**53):
         raise UsageError(
-            f"a sample is a number of versions or a part of them, not {sample!r:.40}.",
+            f"A sample is a number of versions or a part of them, not {sample!r:.40}.",
             hint="hold verify --sample 10%",
         )
     return math.ceil(total * value / 100) if percent else int(value)
