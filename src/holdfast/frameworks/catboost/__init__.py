@@ -6,18 +6,16 @@ the training and metadata; what the Python objects know besides is kept by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, Unsupported, UsageError
 from holdfast.frameworks.catboost import boosters
-from holdfast.frameworks.python import difference, pack, unpack
+from holdfast.frameworks.drawn import standard_normal
+from holdfast.frameworks.python import difference, pack, steady, unpack
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -150,20 +148,8 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     names = model.feature_names_
     if not names or len(model.get_cat_feature_indices()):
         return None
-    values = np.random.default_rng(seed).standard_normal((rows, len(names)))
-    if names == [str(place) for place in range(len(names))]:
-        return values
-    try:
-        pandas = import_extra("pandas", needed_for="named inputs")
-    except ImportError:
-        return None
-    return pandas.DataFrame(values, columns=names)
-
-
-@contextmanager
-def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contract
-    """Do nothing: predicting draws no numbers and changes nothing."""
-    yield
+    numbered = names == [str(place) for place in range(len(names))]
+    return standard_normal(rows, len(names), None if numbered else names, seed)
 
 
 def _read(path: Path) -> Any:

@@ -6,8 +6,7 @@ Python objects know besides is kept by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +15,10 @@ import numpy as np
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, Unsupported, UsageError
+from holdfast.frameworks.drawn import standard_normal
 from holdfast.frameworks.lightgbm import boosters
 from holdfast.frameworks.lightgbm.by_name import named_class
-from holdfast.frameworks.python import difference, pack, unpack
+from holdfast.frameworks.python import difference, pack, steady, unpack
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -174,21 +174,9 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     booster = model if type(model).__name__ == "Booster" else getattr(model, "_Booster", None)
     if booster is None or booster.pandas_categorical:
         return None
-    values = np.random.default_rng(seed).standard_normal((rows, booster.num_feature()))
     names = booster.feature_name()
-    if not getattr(model, "_fitted_with_feature_names", names[0] != "Column_0"):
-        return values
-    try:
-        pandas = import_extra("pandas", needed_for="named inputs")
-    except ImportError:
-        return None
-    return pandas.DataFrame(values, columns=names)
-
-
-@contextmanager
-def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contract
-    """Do nothing: predicting draws no numbers and changes nothing."""
-    yield
+    named = getattr(model, "_fitted_with_feature_names", names[0] != "Column_0")
+    return standard_normal(rows, booster.num_feature(), names if named else None, seed)
 
 
 def _read(path: Path) -> Any:

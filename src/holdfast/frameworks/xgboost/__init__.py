@@ -6,8 +6,7 @@ wrappers of scikit-learn's kind it keeps nothing, so their attributes are kept b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 
 from holdfast.codec.registry import TypeSpec
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported, UsageError
-from holdfast.frameworks.python import difference, pack, unpack
+from holdfast.frameworks.drawn import standard_normal
+from holdfast.frameworks.python import difference, pack, steady, unpack
 from holdfast.frameworks.xgboost import boosters
 from holdfast.plugins import import_extra
 
@@ -195,20 +195,7 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     booster = model if type(model).__name__ == "Booster" else getattr(model, "_Booster", None)
     if booster is None or "c" in (booster.feature_types or ()):
         return None
-    values = np.random.default_rng(seed).standard_normal((rows, booster.num_features()))
-    if booster.feature_names is None:
-        return values
-    try:
-        pandas = import_extra("pandas", needed_for="named inputs")
-    except ImportError:
-        return None
-    return pandas.DataFrame(values, columns=booster.feature_names)
-
-
-@contextmanager
-def steady(model: Any) -> Iterator[None]:  # noqa: ARG001 - the adapter's contract
-    """Do nothing: predicting draws no numbers and changes nothing."""
-    yield
+    return standard_normal(rows, booster.num_features(), booster.feature_names, seed)
 
 
 def _read_ubj_file(path: Path) -> Any:
