@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from holdfast.errors import PartialLoad, UsageError
+from holdfast.errors import UsageError
 from holdfast.frameworks.jax.arrays import imported, placed
 from holdfast.frameworks.jax.flax_types import is_variable
+from holdfast.frameworks.matching import Matching
 
 __all__ = ["Branch", "Stored", "branch", "fill", "flatten", "joined"]
 
-_SHOWN: Final = 5
 _KINDS: Final = {bool: "b", int: "iu", float: "f", complex: "c"}
 
 
@@ -144,20 +144,6 @@ def _add(leaves: dict[str, Any], found: Iterable[tuple[str, Any]]) -> None:
         leaves[name] = leaf
 
 
-class Comparison(NamedTuple):
-    """How stored leaves and the target's agree, by name."""
-
-    values: dict[str, Any]
-    missing: list[str]
-    unexpected: list[str]
-    different: dict[str, str]
-
-    @property
-    def complete(self) -> bool:
-        """True when every leaf on both sides is accounted for."""
-        return not (self.missing or self.unexpected or self.different)
-
-
 def fill(
     target: Mapping[str, Any], stored: Mapping[str, Any], rename: str | None
 ) -> dict[str, Any]:
@@ -172,54 +158,12 @@ def fill(
         PartialLoad: The leaves do not match one to one.
         UsageError: ``rename`` fits no name.
     """
-    named = _renamed(stored, rename)
-    comparison = _compare(target, named)
-    if not comparison.complete:
-        raise _refusal(target, named, comparison)
-    return comparison.values
-
-
-def _renamed(stored: Mapping[str, Any], rename: str | None) -> dict[str, Any]:
-    if rename is None:
-        return dict(stored)
-    old, _, new = rename.partition("->")
-    if not any(name.startswith(old) for name in stored):
-        raise UsageError(
-            f"rename={rename!r}: no stored name starts with {old!r}; they are {_some(stored)}.",
-            hint='holdfast.load("REF", into=tree)',
-        )
-    named = _with_prefix(stored, old, new)
-    if len(named) < len(stored):
-        raise UsageError(
-            f"rename={rename!r} gives two stored leaves the same name.",
-            hint='holdfast.load("REF", into=tree)',
-        )
-    return named
-
-
-def _with_prefix(stored: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    return {
-        new + name.removeprefix(old) if name.startswith(old) else name: leaf
-        for name, leaf in stored.items()
-    }
-
-
-def _compare(target: Mapping[str, Any], stored: Mapping[str, Any]) -> Comparison:
-    values: dict[str, Any] = {}
-    different: dict[str, str] = {}
-    for name, leaf in stored.items():
-        if name in target:
-            reason = _apart(target[name], leaf)
-            if reason is None:
-                values[name] = _like(target[name], leaf)
-            else:
-                different[name] = reason
-    return Comparison(
-        values=values,
-        missing=[name for name in target if name not in stored],
-        unexpected=[name for name in stored if name not in target],
-        different=different,
-    )
+    named = stored
+    if rename is not None:
+        change = _MATCHING.renaming(stored, rename)
+        named = {change(name): leaf for name, leaf in stored.items()}
+    _MATCHING.require(target, named)
+    return {name: _like(target[name], leaf) for name, leaf in named.items()}
 
 
 def _is_array(leaf: Any) -> bool:
@@ -262,49 +206,4 @@ def _like(target: Any, stored: Any) -> Any:
     return placed(stored, sharding)
 
 
-def _refusal(
-    target: Mapping[str, Any], stored: Mapping[str, Any], comparison: Comparison
-) -> PartialLoad:
-    """Say what does not match and, where a change of prefix would cure it, which."""
-    head = f"{len(comparison.values)} of {len(target)} leaves matched. Nothing was changed."
-    for old, new in _prefix_changes(target, stored):
-        if _compare(target, _with_prefix(stored, old, new)).complete:
-            said = [f"all stored names start with {old!r}"] if old else []
-            said += [f"all the target's names start with {new!r}"] if new else []
-            text = " and ".join(said)
-            return PartialLoad(
-                f"{head} {text[0].upper()}{text[1:]}.",
-                hint=f'holdfast.load("REF", into=tree, rename="{old}->{new}")',
-            )
-    parts = [head]
-    if comparison.missing:
-        parts.append(f"Not stored: {_some(comparison.missing)}.")
-    if comparison.unexpected:
-        parts.append(f"Stored but not in the target: {_some(comparison.unexpected)}.")
-    if comparison.different:
-        lines = [f"{name} ({reason})" for name, reason in comparison.different.items()]
-        parts.append(f"Different: {_some(lines)}.")
-    return PartialLoad(" ".join(parts), hint='holdfast.inspect("REF")')
-
-
-def _prefix_changes(target: Iterable[str], stored: Iterable[str]) -> list[tuple[str, str]]:
-    mine, theirs = ["", *_prefixes(stored)], ["", *_prefixes(target)]
-    return [(old, new) for old in mine for new in theirs if old != new]
-
-
-def _prefixes(names: Iterable[str]) -> list[str]:
-    """Return the dotted prefixes that all names share, shortest first."""
-    every = list(names)
-    if not every:
-        return []
-    first, last = min(every), max(every)
-    same = 0
-    while same < min(len(first), len(last)) and first[same] == last[same]:
-        same += 1
-    return [first[: place + 1] for place in range(same) if first[place] == "."]
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + more
+_MATCHING: Final = Matching("leaves", "tree", _apart)

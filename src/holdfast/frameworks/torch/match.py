@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from holdfast.errors import PartialLoad, UsageError
+from holdfast.frameworks.matching import Matching, some
 
 __all__ = ["Stored", "fill", "flatten", "renamed"]
-
-_SHOWN: Final = 5
 
 
 class Stored(NamedTuple):
@@ -35,20 +34,6 @@ class Slot(NamedTuple):
     required: bool
 
 
-class Comparison(NamedTuple):
-    """How stored tensors and the target's slots agree, by name."""
-
-    matched: list[str]
-    missing: list[str]
-    unexpected: list[str]
-    different: dict[str, str]
-
-    @property
-    def complete(self) -> bool:
-        """True when every tensor on both sides is accounted for."""
-        return not (self.missing or self.unexpected or self.different)
-
-
 def renamed(stored: Stored, rename: str | None) -> Stored:
     """Change the prefix of stored names.
 
@@ -61,33 +46,12 @@ def renamed(stored: Stored, rename: str | None) -> Stored:
     """
     if rename is None:
         return stored
-    old, arrow, new = rename.partition("->")
-    if not arrow:
-        raise UsageError(
-            f"rename={rename!r} is not of the form 'old->new'.",
-            hint='holdfast.load("REF", into=model, rename="module.->")',
-        )
-    names = {name: _renamed(name, old, new) for name in stored.tensors}
-    if stored.tensors and all(not name.startswith(old) for name in names):
-        raise UsageError(
-            f"rename={rename!r}: no stored name starts with {old!r}; "
-            f"they are {_some(stored.tensors)}.",
-            hint='holdfast.load("REF", into=model)',
-        )
-    if len(set(names.values())) < len(names):
-        raise UsageError(
-            f"rename={rename!r} gives two stored tensors the same name.",
-            hint='holdfast.load("REF", into=model)',
-        )
+    change = MATCHING.renaming(stored.tensors, rename)
     return Stored(
-        {names[name]: tensor for name, tensor in stored.tensors.items()},
-        frozenset(_renamed(name, old, new) for name in stored.transient),
-        {_renamed(f"{path}.", old, new).rstrip("."): v for path, v in stored.extra.items()},
+        {change(name): tensor for name, tensor in stored.tensors.items()},
+        frozenset(change(name) for name in stored.transient),
+        {change(f"{path}.").rstrip("."): value for path, value in stored.extra.items()},
     )
-
-
-def _renamed(name: str, old: str, new: str) -> str:
-    return new + name.removeprefix(old) if name.startswith(old) else name
 
 
 def flatten(value: Any) -> Stored:
@@ -149,21 +113,6 @@ def slots_of(module: Any) -> dict[str, Slot]:
     return slots
 
 
-def compare(slots: Mapping[str, Slot], tensors: Mapping[str, Any]) -> Comparison:
-    """Compare names, shapes and dtypes; changes nothing."""
-    different = {
-        name: reason
-        for name, tensor in tensors.items()
-        if name in slots and (reason := _difference(slots[name].tensor, tensor))
-    }
-    return Comparison(
-        matched=[name for name in tensors if name in slots and name not in different],
-        missing=[name for name, slot in slots.items() if slot.required and name not in tensors],
-        unexpected=[name for name in tensors if name not in slots],
-        different=different,
-    )
-
-
 def _difference(target: Any, stored: Any) -> str | None:
     import torch
 
@@ -182,6 +131,9 @@ def _shape(tensor: Any) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 
+MATCHING: Final = Matching("tensors", "model", _difference)
+
+
 def fill(module: Any, stored: Stored) -> None:
     """Copy stored tensors into a module, in place; the target keeps its devices and flags.
 
@@ -195,13 +147,13 @@ def fill(module: Any, stored: Stored) -> None:
     import torch
 
     slots = slots_of(module)
-    comparison = compare(slots, stored.tensors)
-    if not comparison.complete:
-        raise _refusal(slots, stored.tensors, comparison)
+    targets = {name: slot.tensor for name, slot in slots.items()}
+    optional = [name for name, slot in slots.items() if not slot.required]
+    MATCHING.require(targets, stored.tensors, optional)
     children = dict(module.named_modules())
     if unknown := sorted(stored.extra.keys() - children.keys()):
         raise PartialLoad(
-            f"Extra state is stored for {_some(unknown)}, which the target does not have.",
+            f"Extra state is stored for {some(unknown)}, which the target does not have.",
             hint="print(model)",
         )
     _refuse_torn_ties(slots, stored.tensors)
@@ -247,52 +199,3 @@ def _bits(tensor: Any) -> Any:
 
     plain = tensor.detach().contiguous()
     return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
-
-
-def _refusal(
-    slots: Mapping[str, Slot], tensors: Mapping[str, Any], comparison: Comparison
-) -> PartialLoad:
-    """Say what does not match and, where a change of prefix would cure it, which."""
-    head = f"{len(comparison.matched)} of {len(slots)} tensors matched."
-    for old, new in _prefix_changes(slots, tensors):
-        if compare(slots, {_renamed(name, old, new): t for name, t in tensors.items()}).complete:
-            said = [f"All stored names start with {old!r}"] if old else []
-            said += [f"all the target's names start with {new!r}"] if new else []
-            text = " and ".join(said)
-            return PartialLoad(
-                f"{head} {text[0].upper()}{text[1:]}; nothing was changed.",
-                hint=f'holdfast.load("REF", into=model, rename="{old}->{new}")',
-            )
-    parts = [f"{head} Nothing was changed."]
-    if comparison.missing:
-        parts.append(f"Not stored: {_some(comparison.missing)}.")
-    if comparison.unexpected:
-        parts.append(f"Stored but not in the target: {_some(comparison.unexpected)}.")
-    if comparison.different:
-        lines = [f"{name} ({reason})" for name, reason in comparison.different.items()]
-        parts.append(f"Different: {_some(lines)}.")
-    return PartialLoad(" ".join(parts), hint='holdfast.inspect("REF")')
-
-
-def _prefix_changes(slots: Iterable[str], tensors: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for old in ["", *_prefixes(tensors)]:
-        for new in ["", *_prefixes(slots)]:
-            if old != new:
-                yield old, new
-
-
-def _prefixes(names: Iterable[str]) -> list[str]:
-    """Return the dotted prefixes that all names share, shortest first."""
-    every = list(names)
-    if not every:
-        return []
-    first, last = min(every), max(every)
-    same = [a == b for a, b in zip(first, last, strict=False)]
-    common = first[: same.index(False)] if False in same else first[: len(same)]
-    return [common[: i + 1] for i, letter in enumerate(common) if letter == "."]
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + more
