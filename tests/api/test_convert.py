@@ -126,6 +126,7 @@ def test_a_folder_of_mixed_files_ends_with_each_taken_over_or_explained(tmp_path
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.slow
 def test_with_the_sandbox_what_computes_is_taken_over_and_the_rest_explained(tmp_path):
     from holdfast.environment import sandbox
 

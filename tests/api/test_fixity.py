@@ -256,15 +256,19 @@ def crashing(tmp_path, monkeypatch, body):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "out of memory"),
-        ("os._exit(7)", "ended with status 7"),
-        pytest.param("time.sleep(600)", "not replayed within", marks=pytest.mark.slow),
-        ("raise RuntimeError('odd')", "odd"),
         ("os.write(1, b'noise'); print('noise'); os.kill(os.getpid(), 9)", "ended by SIGKILL"),
+        ("raise RuntimeError('odd')", "odd"),
+        slow("os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
+        slow("os.kill(os.getpid(), signal.SIGKILL)", "out of memory"),
+        slow("os._exit(7)", "ended with status 7"),
+        slow("time.sleep(600)", "not replayed within"),
     ],
 )
 def test_a_model_that_ends_the_process_ends_no_more(store, tmp_path, monkeypatch, body, words):

@@ -45,7 +45,7 @@ def pieces_of(items):
     return planned, [b"".join(map(content, piece)) for piece in planned.pieces]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tensors)
 def test_the_pieces_in_order_are_a_safetensors_file(items):
     planned, pieces = pieces_of(items)
@@ -62,7 +62,7 @@ def test_the_pieces_in_order_are_a_safetensors_file(items):
         assert loaded[item.name].shape == item.shape
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tensors)
 def test_every_tensor_starts_at_a_multiple_of_its_item_size(items):
     planned = plan(items)
@@ -73,7 +73,7 @@ def test_every_tensor_starts_at_a_multiple_of_its_item_size(items):
     assert offset == planned.total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(tensors, st.integers(0, 10**6))
 def test_order_of_arrival_does_not_matter(items, seed):
     shuffled = [items[i] for i in np.random.default_rng(seed).permutation(len(items))]

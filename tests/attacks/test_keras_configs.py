@@ -139,6 +139,7 @@ def test_other_documents_are_no_configurations(document):
     assert look(json.dumps([document]).encode()).worst is None
 
 
+@pytest.mark.slow
 def test_more_than_can_be_judged_is_no_known_data():
     for parts in (1_950_000, 2_100_000):
         config = {"class_name": "Sequential", "config": [[]] * parts}

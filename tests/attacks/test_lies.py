@@ -196,6 +196,7 @@ def test_unknown_dtypes(store, dtype):
     refused(store, docs)
 
 
+@pytest.mark.slow
 def test_more_tensors_than_the_limit(store):
     docs = documents(store)
     empty = digest_of(b"")

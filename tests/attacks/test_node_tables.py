@@ -511,7 +511,7 @@ NODES = (
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nodes=st.lists(NODES, min_size=1, max_size=8), root=st.integers(-1, 8))
 def test_any_table_at_all(nodes: list[Any], root: int) -> None:
     types = ["test.Model"] if any(node[0] == "object" for node in nodes) else []
@@ -520,7 +520,7 @@ def test_any_table_at_all(nodes: list[Any], root: int) -> None:
     attempt({"nodes": nodes, "root": root, "types": types}, {})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_several_nodes_forged_at_once(data: st.DataObject) -> None:
     plain = {**PLAIN, "nodes": list(PLAIN["nodes"])}
@@ -539,7 +539,7 @@ def test_several_nodes_forged_at_once(data: st.DataObject) -> None:
     attempt(plain, VIEWS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_content_document_with_changed_bytes(data: st.DataObject) -> None:
     text = bytearray(CONTENT)

@@ -392,6 +392,7 @@ class TestBombs:
             with pytest.raises(Corrupt, match="deep"):
                 load({"model.onnx": nested(depth)})
 
+    @pytest.mark.slow
     def test_a_flood_of_fields_ends(self):
         with pytest.raises(Corrupt):
             onnx_graph.describe(b"\x08\x08" + b"\x3a\x80\x80\x80\x08" + b"\x0a\x00" * (1 << 23))
@@ -454,7 +455,7 @@ def test_bytes_put_together_at_random_are_refused_or_harmless():
         harmless(bytes(data))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_model_or_none(data):
     try:
@@ -490,7 +491,7 @@ def messages(draw, depth=3):
     return data
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(messages())
 def test_any_messages_are_a_model_or_none(data):
     try:

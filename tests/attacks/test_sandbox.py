@@ -151,7 +151,9 @@ def test_nothing_gets_out(held, tmp_path, monkeypatch):
     assert file.read_bytes() == pickle.dumps(Runs(code))
 
 
-@pytest.mark.parametrize("part", ["bytearray(1 << 24)", "mmap.mmap(-1, 1 << 24)"])
+@pytest.mark.parametrize(
+    "part", ["bytearray(1 << 24)", pytest.param("mmap.mmap(-1, 1 << 24)", marks=pytest.mark.slow)]
+)
 def test_memory_is_limited(held, part, tmp_path):
     fill = f"made.append({part}); made[-1][::4096] = bytes(4096)"
     code = f"import mmap\nmade = []\nwhile True: {fill}"

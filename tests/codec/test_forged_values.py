@@ -14,7 +14,11 @@ SCRIPT = Path(__file__).with_name("forgery.py")
 
 
 @pytest.mark.parametrize(
-    "group", ["functions", "standard", "numbers", "sparse", "interpolators", "frames", "marks"]
+    "group",
+    [
+        *("functions", "standard", "numbers", "sparse", "interpolators", "marks"),
+        pytest.param("frames", marks=pytest.mark.slow),
+    ],
 )
 def test_forged_values_are_refused_or_harmless(group: str) -> None:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

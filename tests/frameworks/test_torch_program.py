@@ -174,6 +174,7 @@ def test_every_truncation_is_refused(data):
             cleaned(data[:end])
 
 
+@pytest.mark.slow
 def test_an_operator_of_ones_own_is_refused_at_save(tmp_path):
     code = """
 import sys, torch, holdfast

@@ -65,7 +65,7 @@ def test_pickles_of_old_releases_are_taken_over_and_answer_as_they_did(archive, 
     assert failed.keys() == REFUSED.get(release_of(archive), set()), failed
 
 
-@pytest.mark.parametrize("archive", ARCHIVES, ids=release_of)
+@pytest.mark.parametrize("archive", archives())
 def test_archives_are_whole_and_of_the_release_that_they_name(archive, unpacked):
     store = holdfast.Store(unpacked(archive) / "store")
     for name in names(store):

@@ -192,7 +192,7 @@ class CatalogueMachine(RuleBasedStateMachine):
 
 TestCatalogue = CatalogueMachine.TestCase
 TestCatalogue.settings = settings(
-    max_examples=25,
+    max_examples=12,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -63,7 +63,7 @@ VALUES = st.recursive(
 
 
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
@@ -72,13 +72,13 @@ def test_any_value_comes_back_the_same(value, round_trip, assert_same_graph) -> 
     assert_same_graph(value, round_trip(value))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(array=any_array())
 def test_any_array_comes_back_the_same(array, round_trip, assert_same_graph) -> None:
     assert_same_graph(array, round_trip(array))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(items=st.lists(st.integers() | st.floats(allow_nan=False) | st.text() | st.booleans()))
 def test_long_lists_of_plain_items_keep_every_type(items, round_trip, assert_same_graph) -> None:
     for kind in (int, float, str, bool):
@@ -104,14 +104,14 @@ def graphs(draw: st.DrawFn) -> object:
     return [*shells, *parts[-2:]]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graph=graphs())
 def test_cycles_and_sharing_come_back_as_they_were(graph, round_trip, assert_same_graph) -> None:
     again = round_trip(graph)
     assert_same_graph(graph, again)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(members=st.sets(HASHABLE, max_size=12), data=st.data())
 def test_sets_are_written_in_one_order(members, data, registry) -> None:
     shuffled: set[object] = set()

@@ -171,5 +171,5 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.read(absent)
 
 
-StoreMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestStore = StoreMachine.TestCase

@@ -268,7 +268,10 @@ def test_a_whole_store_is_pruned(server, store_at):
     assert prune(store=store) == done._replace(blobs=0, freed=0)
 
 
-@pytest.mark.parametrize("verb", ["head", "put", "create", "list", "get"])
+@pytest.mark.parametrize(
+    "verb",
+    ["put", "create", "list", *(pytest.param(v, marks=pytest.mark.slow) for v in ("head", "get"))],
+)
 def test_a_save_beside_a_prune_at_every_request(server, store_at, verb):
     """A prune runs whole between any two requests of a save of what it wants to delete."""
     first = store_at(server, "first")

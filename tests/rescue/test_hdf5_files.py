@@ -197,6 +197,7 @@ def test_many_small_claims_are_a_bomb_together(tmp_path):
         read(written(tmp_path / "x.h5", fill), "hdf5")
 
 
+@pytest.mark.slow
 def test_chunks_larger_than_their_dataset_are_a_bomb(tmp_path):
     def fill(h):
         for place in range(200):

@@ -212,7 +212,7 @@ PIECES = st.one_of(
 STREAMS = st.lists(PIECES, max_size=14).map(b"".join)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STREAMS, st.sampled_from([b".", b".", b""]))
 @example(b"cos\nsystem", b"")  # Python's own takes a last line without its end, less a byte
 @example(b"(S'x'\nios\nsystemX", b"")
@@ -240,7 +240,7 @@ PLAIN = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PLAIN, st.integers(0, 5))
 def test_plain_values_are_read_as_unpickling_gives_them(value, protocol):
     data = pickle.dumps(value, protocol)
@@ -252,7 +252,7 @@ def test_plain_values_are_read_as_unpickling_gives_them(value, protocol):
     judge(data)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PLAIN, st.integers(0, 5), st.data())
 def test_damaged_pickles_are_read_as_far_as_an_unpickler_goes(value, protocol, data):
     content = bytearray(pickle.dumps((value, OSError(1), {"a": value}), protocol))

@@ -231,9 +231,9 @@ def test_what_the_libraries_write_is_described(name):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_file_that_is_cut_anywhere_gives_a_report_that_says_so(name):
     data = sample(name)
-    # All of the first and last bytes; every 7th of those between, where a file is long.
-    ends = {*range(min(600, len(data))), *range(max(0, len(data) - 400), len(data))}
-    ends |= {*range(0, len(data), 7)}
+    # All of the first and last bytes; every 23rd of those between, where a file is long.
+    ends = {*range(min(200, len(data))), *range(max(0, len(data) - 150), len(data))}
+    ends |= {*range(0, len(data), 23)}
     for end in sorted(ends):
         report = look(data[:end])
         if name in TELL_THEIR_END:
@@ -244,7 +244,7 @@ def test_a_file_that_is_cut_anywhere_gives_a_report_that_says_so(name):
 def test_a_file_with_any_bit_flipped_gives_a_report(name):
     data = bytearray(sample(name))
     rng = random.Random(name)
-    places = range(len(data)) if len(data) < 700 else rng.sample(range(len(data)), 700)
+    places = range(len(data)) if len(data) < 300 else rng.sample(range(len(data)), 300)
     for place in places:
         bit = 1 << rng.randrange(8)
         data[place] ^= bit
@@ -254,7 +254,7 @@ def test_a_file_with_any_bit_flipped_gives_a_report(name):
 
 @pytest.mark.parametrize("name", ["hdf5", "keras in hdf5", "gguf", "npz", "torch", "tar"])
 @given(changes=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_files_with_forged_numbers_give_a_report(name, changes):
     data = bytearray(sample(name))
     for _ in range(changes.draw(st.integers(1, 4))):
