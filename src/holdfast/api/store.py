@@ -137,24 +137,30 @@ class Store:
         history: bool = False,
         aliases: bool = False,
         dry_run: bool = False,
+        layout: str | None = None,
     ) -> Transfer:
-        """Copy versions into another store; what is there already is not sent again.
+        """Copy versions into another store, or one to a registry; what is there is not sent again.
 
         Args:
             refs: References; a bare name means its newest version, with ``history`` all of them.
-            to: Where they go; a store is made where there is none.
+            to: Where they go; a store is made where there is none. ``oci://HOST/REPOSITORY:TAG``
+                is a place in a registry.
             history: Copy the whole logs of the names, byte for byte.
             aliases: Point the aliases of these versions at them there, too.
             dry_run: Only say what would be sent.
+            layout: In a registry: ``blobs``, a layer for each blob, which is the default; or
+                ``files``, an image with ordinary files for programs that mount it.
 
         Raises:
             PartlyDone: Some were copied and some were not.
             Conflict: With ``history``: the far end has another history of the name.
             RemoteError: A server does not answer; what was sent before is kept.
         """
-        from holdfast.api.transferring import partly_done, transfer
+        from holdfast.api import sending
+        from holdfast.api.transferring import partly_done
 
-        done = transfer(refs, self, to, history=history, aliases=aliases, dry_run=dry_run)
+        how = {"history": history, "aliases": aliases, "dry_run": dry_run}
+        done = sending.push(refs, self, to, layout=layout, **how)
         if done.failed:
             raise partly_done(done, f"hold push REFS {done.to} --store {self.url}")
         return done
@@ -162,15 +168,25 @@ class Store:
     def pull(
         self,
         refs: str | Sequence[str],
-        source: Store | str | os.PathLike[str],
+        source: Store | str | os.PathLike[str] | None = None,
         *,
         history: bool = False,
         aliases: bool = False,
         dry_run: bool = False,
     ) -> Transfer:
-        """Copy versions from another store into this one; see ``push``."""
-        given = the_store(source)
-        return given.push(refs, self, history=history, aliases=aliases, dry_run=dry_run)
+        """Copy versions from another store into this one, or one from a registry; see ``push``.
+
+        ``pull("oci://HOST/REPOSITORY:TAG")`` takes the name that the version was pushed under, and
+        a second argument another one.
+        """
+        from holdfast.api import sending
+        from holdfast.api.transferring import partly_done
+
+        how = {"history": history, "aliases": aliases, "dry_run": dry_run}
+        done = sending.pull(refs, source, self, **how)
+        if done.failed:
+            raise partly_done(done, f"hold pull REFS {source} --store {self.url}")
+        return done
 
     @cached_property
     def stamps(self) -> Stamps:

@@ -1,4 +1,4 @@
-"""Versions between stores: ``push`` and ``pull``."""
+"""Versions between stores, and to and from registries: ``push`` and ``pull``."""
 
 from __future__ import annotations
 
@@ -28,35 +28,43 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("refs", nargs=-1, required=True)
 @click.argument("to")
+@click.option(
+    "--layout",
+    type=click.Choice(["blobs", "files"]),
+    help="In a registry: a layer for each blob, or files for programs that mount them.",
+)
 @_options
 @out_options
-def push(refs: tuple[str, ...], to: str, out: Out, **chosen: bool) -> None:
+def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen: bool) -> None:
     """Copy versions into the store TO: a folder, s3://, gs:// or az://.
 
-    What is there is not sent again, so that a push that was cut goes on where it was.
+    Or one version to a registry, oci://HOST/REPOSITORY:TAG. What is there is not sent again, so
+    that a push that was cut goes on where it was.
     """
+    from holdfast.api import sending
     from holdfast.api.store import Store
-    from holdfast.api.transferring import transfer
 
     here = Store(out.store)
-    done = transfer(refs, here, to, **chosen)
+    done = sending.push(refs, here, to, layout=layout, **chosen)
     _tell(done, out, f"hold push REFS {done.to} --store {here.url}", dry_run=chosen["dry_run"])
 
 
 @click.command()
-@click.argument("refs", nargs=-1, required=True)
+@click.argument("refs", nargs=-1)
 @click.argument("source", metavar="FROM")
 @_options
 @out_options
 def pull(refs: tuple[str, ...], source: str, out: Out, **chosen: bool) -> None:
-    """Copy versions from the store FROM into the one in force."""
-    from holdfast.api.settings import store_setting
-    from holdfast.api.store import Store
-    from holdfast.api.transferring import transfer
+    """Copy versions from the store FROM into the one in force.
 
-    far = Store(source)
-    done = transfer(refs, far, store_setting(out.store).value, **chosen)
-    _tell(done, out, f"hold pull REFS {far.url} --store {done.to}", dry_run=chosen["dry_run"])
+    Or one version from a registry: oci://HOST/REPOSITORY:TAG, and the NAME it gets.
+    """
+    from holdfast.api import sending
+    from holdfast.api.settings import store_setting
+
+    to = store_setting(out.store).value
+    done = sending.pull(refs or source, source if refs else None, to, **chosen)
+    _tell(done, out, f"hold pull REFS {source} --store {done.to}", dry_run=chosen["dry_run"])
 
 
 def _tell(done: Any, out: Out, again: str, *, dry_run: bool) -> None:
