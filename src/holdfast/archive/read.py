@@ -33,6 +33,7 @@ __all__ = [
     "Seen",
     "Tensors",
     "blobs_of",
+    "documents",
     "is_file_name",
     "open_version",
     "sizes_of",
@@ -339,7 +340,7 @@ def open_version(
 
 
 def _opened(store: BlobStore, manifest: Digest, source: _Bytes) -> OpenedVersion:
-    found, content, record = _documents(store, manifest)
+    found, content, record = documents(store, manifest)
     files = [(parse_digest(f.digest), f.size, f"the file {f.name!r:.100}") for f in content.files]
     views = source.views(files)
     return OpenedVersion(
@@ -351,7 +352,12 @@ def _opened(store: BlobStore, manifest: Digest, source: _Bytes) -> OpenedVersion
     )
 
 
-def _documents(store: BlobStore, manifest: Digest) -> tuple[Manifest, Content, Record]:
+def documents(store: BlobStore, manifest: Digest) -> tuple[Manifest, Content, Record]:
+    """Return a version's documents, verified and checked against each other.
+
+    Raises:
+        Corrupt: One is missing, damaged or contradicts another.
+    """
     try:
         found = Manifest.decode(store.read(manifest))
         content = Content.decode(store.read(parse_digest(found.content)))
@@ -402,7 +408,7 @@ def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
     Raises:
         Corrupt: A document is missing or damaged.
     """
-    return tuple(_named(manifest, *_documents(store, manifest)))
+    return tuple(_named(manifest, *documents(store, manifest)))
 
 
 def sizes_of(store: BlobStore, manifest: Digest) -> dict[Digest, int]:
@@ -411,7 +417,7 @@ def sizes_of(store: BlobStore, manifest: Digest) -> dict[Digest, int]:
     Raises:
         Corrupt: A document is missing or damaged, or one blob has two sizes.
     """
-    found, content, record = _documents(store, manifest)
+    found, content, record = documents(store, manifest)
     sizes = {manifest: len(found.encode()), parse_digest(found.content): len(content.encode())}
     sizes[parse_digest(found.record)] = len(record.encode())
     parts = [(p.digest, p.size) for p in found.pieces] + [(f.digest, f.size) for f in content.files]
