@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from holdfast.archive import layout
 from holdfast.archive.stamps import Identity, Stamps
@@ -30,6 +30,7 @@ from holdfast.store.base import BlobStore, Distant
 __all__ = [
     "Checked",
     "OpenedVersion",
+    "Readable",
     "Seen",
     "Tensors",
     "blobs_of",
@@ -42,6 +43,13 @@ __all__ = [
 
 
 _FETCHED_AT_ONCE: Final = 4
+
+
+class Readable(Protocol):
+    """Whatever gives blobs by digest, hashed."""
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a whole blob; raises ``NotFound`` and ``Corrupt``."""
 
 
 class Checked(NamedTuple):
@@ -352,7 +360,7 @@ def _opened(store: BlobStore, manifest: Digest, source: _Bytes) -> OpenedVersion
     )
 
 
-def documents(store: BlobStore, manifest: Digest) -> tuple[Manifest, Content, Record]:
+def documents(store: Readable, manifest: Digest) -> tuple[Manifest, Content, Record]:
     """Return a version's documents, verified and checked against each other.
 
     Raises:

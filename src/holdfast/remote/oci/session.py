@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
 
 from holdfast.errors import HoldfastError, NoSpace, RemoteError
@@ -112,7 +112,7 @@ class Session:
             headers={"User-Agent": "holdfast", "Accept-Encoding": "identity"},
         )
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -308,18 +308,19 @@ class Session:
 
     def _checked(self, url: str) -> str:
         """Refuse an address that the registry has no business to send a client to."""
+        ours = urlsplit(self.base)
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
+            host, _ = parts.hostname or "", parts.port
         except ValueError:
             raise self._astray("an address that is none") from None
-        ours = urlsplit(self.base)
         if parts.username is not None or parts.password is not None or not host:
             raise self._astray("an address that is none")
-        if parts.scheme == "http" and ours.scheme == "https" and host == ours.hostname:
-            # A registry behind a proxy that ends TLS may not know that it is spoken to by it.
-            return f"https{url[4:]}" if port is None else f"{self.base}{url.partition(host)[2]}"
-        is_near = host == ours.hostname or is_loopback(host) and is_loopback(ours.hostname or "")
+        is_ours = host == ours.hostname
+        if parts.scheme == "http" and ours.scheme == "https" and is_ours:
+            # Behind a proxy that ends TLS a registry may not know how it is spoken to.
+            return parts._replace(scheme=ours.scheme, netloc=ours.netloc).geturl()
+        is_near = is_ours or (is_loopback(host) and is_loopback(ours.hostname or ""))
         if parts.scheme == "https" or (parts.scheme == "http" and self._place.plain and is_near):
             return url
         raise self._astray(f"{parts.scheme!r:.20} on the host {host!r:.100}")
@@ -350,7 +351,7 @@ class Session:
         if "WRONG_VERSION_NUMBER" in text:
             return RemoteError(
                 f"{self.shown} does not speak TLS, so that everything would be sent in clear.",
-                hint=f"hold push NAME {SCHEMES[1]}://{self._place.host}/…  # if you trust the network",
+                hint=f"hold push NAME {SCHEMES[1]}://{self._place.host}/…  # on a trusted network",
                 ref=self.shown,
             )
         return self._cut(_why(error))
