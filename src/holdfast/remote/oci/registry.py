@@ -167,14 +167,19 @@ class Repository:
             ref=digest,
         )
 
-    def read(self, digest: Digest, size: int) -> bytes:
+    def read(self, digest: Digest, part: Part, *, of: Digest | None = None) -> bytes:
         """Return a small blob, hashed.
+
+        Args:
+            digest: The blob's.
+            part: Where it is in its layer.
+            of: The layer; default: the blob itself.
 
         Raises:
             Corrupt: Its bytes are not those of its name.
             RemoteError: See ``stream``.
         """
-        data = b"".join(self.stream(digest, Part(0, size, size)))
+        data = b"".join(self.stream(of or digest, part))
         if digest_of(data) != digest:
             raise self.damaged(digest)
         return data
