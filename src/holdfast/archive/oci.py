@@ -21,8 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from holdfast.archive import layout
-from holdfast.archive.read import is_file_name
+from holdfast.archive.paths import is_file_name
 from holdfast.errors import Corrupt, Unsupported, UsageError
 from holdfast.record import (
     FORMAT,
@@ -51,6 +50,7 @@ __all__ = [
     "held_by",
     "layers_of",
     "parse",
+    "places",
 ]
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -250,6 +250,8 @@ def _runs(count: int, content: Content) -> list[int]:
     """Return how many pieces each layer holds, in order."""
     if count <= _MOST_PIECES:
         return [1] * count
+    from holdfast.archive import layout  # numpy comes with it, and few versions need it
+
     names = [piece[0].name for piece in layout.plan(content.tensors).pieces]
     if len(names) + 1 != count:
         raise Corrupt("the manifest's pieces are not those of the content's tensors")
@@ -441,6 +443,25 @@ def _check_pieces(layers: Mapping[str, Described]) -> None:
         expected = last + 1
 
 
+def places(image: Image, found: Manifest) -> dict[Digest, Held]:
+    """Return where each blob is that an artifact's layers hold.
+
+    Args:
+        image: The artifact.
+        found: The version's manifest, which says what the pieces are.
+
+    Raises:
+        Corrupt: The layers are not those of the manifest's pieces.
+    """
+    held: dict[Digest, Held] = {}
+    for path, layer in image.layers.items():
+        if layer.pieces is None:
+            held.setdefault(layer.digest, Held(layer.digest, 0, layer.size))
+        else:
+            _add_pieces(held, path, layer, found)
+    return held
+
+
 def held_by(image: Image, documents: Documents) -> dict[Digest, Held]:
     """Return where each blob is that the version needs, or has attached.
 
@@ -454,12 +475,7 @@ def held_by(image: Image, documents: Documents) -> dict[Digest, Held]:
     _, found, content, record = documents
     if (documents.manifest_id, found.content, found.record) != image[1:4]:
         raise Corrupt("the artifact's documents are not those that its layers name")
-    held: dict[Digest, Held] = {}
-    for path, layer in image.layers.items():
-        if layer.pieces is None:
-            held.setdefault(layer.digest, Held(layer.digest, 0, layer.size))
-        else:
-            _add_pieces(held, path, layer, found)
+    held = places(image, found)
     for path, digest, size in _needed(found, content, record):
         if digest not in held or (size is not None and held[digest].size != size):
             raise Corrupt(f"the artifact has no layer that holds {path!r:.100}")

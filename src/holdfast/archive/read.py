@@ -8,10 +8,10 @@ import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, Protocol
 
 from holdfast.archive import layout
+from holdfast.archive.paths import is_file_name
 from holdfast.archive.stamps import Identity, Stamps
 from holdfast.codec.tensors import TensorView
 from holdfast.errors import Corrupt, NotFound
@@ -35,7 +35,6 @@ __all__ = [
     "Tensors",
     "blobs_of",
     "documents",
-    "is_file_name",
     "open_version",
     "sizes_of",
     "verify_version",
@@ -396,18 +395,6 @@ def _check_content(content: Content) -> None:
             raise Corrupt(f"{file.name!r:.100} is not a relative file name")
         if file.size < 0:
             raise Corrupt(f"the file {file.name!r:.100} has a negative size")
-
-
-def is_file_name(name: str) -> bool:
-    """Say whether a name stays inside a folder on every file system, look-alikes included."""
-    if not name.isprintable() or unicodedata.normalize("NFC", name) != name:
-        return False
-    for spelling in (name, unicodedata.normalize("NFKC", name)):
-        path = PurePosixPath(spelling)
-        inside = path.parts and not path.is_absolute() and ".." not in path.parts
-        if not inside or str(path) != spelling or {"\\", ":"} & {*spelling}:
-            return False
-    return True
 
 
 def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
