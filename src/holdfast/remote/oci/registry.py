@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
-from holdfast.remote.oci.session import Answer, Ask, Interrupted, Session
+from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Interrupted, Session
 from holdfast.remote.oci.uploads import upload
 
 __all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
@@ -132,7 +132,7 @@ class Repository:
                 if at < end:
                     raise self._wrong(layer, part.whole, f"only {at}")
             except Interrupted:
-                cuts = 0 if at > before else cuts + 1
+                cuts = 0 if at - before >= PROGRESS else cuts + 1
                 if cuts == _CUTS:
                     raise
 

@@ -23,7 +23,10 @@ from holdfast.remote.oci.challenge import Challenge, best_challenge
 from holdfast.remote.oci.credentials import Credentials, credentials_for
 from holdfast.remote.oci.place import SCHEMES, Place, is_loopback
 
-__all__ = ["Answer", "Ask", "Interrupted", "Session"]
+__all__ = ["PROGRESS", "Answer", "Ask", "Interrupted", "Session"]
+
+# A transfer that was cut has got on when so many bytes more have come over.
+PROGRESS: Final = 1 << 20
 
 _HUB: Final = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _TRIES: Final = 4
@@ -178,7 +181,7 @@ class Session:
         Raises:
             RemoteError: It leads where no registry has to be asked.
         """
-        return self._checked(urljoin(f"{self.base}/", location))
+        return self._checked(location, f"{self.base}/")
 
     @property
     def _again(self) -> str:
@@ -231,7 +234,7 @@ class Session:
             if response.status_code not in (301, 302, 303, 307, 308) or not to or not is_reading:
                 return response, is_ours
             response.close()
-            url = self._checked(urljoin(url, to))
+            url = self._checked(to, url)
         raise self._astray("in circles")
 
     def _send(self, ask: Ask, url: str, allowed: str | None) -> Any:
@@ -306,10 +309,11 @@ class Session:
                 )
         return b"".join(parts)
 
-    def _checked(self, url: str) -> str:
+    def _checked(self, to: str, seen_from: str = "") -> str:
         """Refuse an address that the registry has no business to send a client to."""
         ours = urlsplit(self.base)
         try:
+            url = urljoin(seen_from, to)
             parts = urlsplit(url)
             host, _ = parts.hostname or "", parts.port
         except ValueError:
