@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.server
+import itertools
 import json
 import re
 import threading
@@ -46,6 +47,7 @@ class Stub:
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.uploads: dict[str, bytearray] = {}
+        self.numbers = itertools.count()
         self.asked: list[tuple[str, str]] = []
         self.seen: list[dict[str, str]] = []
         self.received = 0
@@ -184,7 +186,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 blobs[digest] = data
                 self.say(201, Location=f"/v2/{repository}/blobs/{digest}")
                 return
-            identifier = str(len(stub.uploads))
+            identifier = str(next(stub.numbers))
             stub.uploads[identifier] = bytearray()
             self.say(202, Location=f"{location}{identifier}?state=x", Range="0-0")
             return
@@ -247,7 +249,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         found = []
         for name, (kind, data) in self.registry.manifests.items():
             said = json.loads(data)
-            if name == f"{repository}:{digest_of(data)}" and said.get("subject", {}).get("digest") == digest:
+            if (
+                name == f"{repository}:{digest_of(data)}"
+                and said.get("subject", {}).get("digest") == digest
+            ):
                 entry = {"mediaType": kind, "digest": digest_of(data), "size": len(data)}
                 entry["artifactType"] = said["artifactType"]
                 found.append({**entry, "annotations": said.get("annotations", {})})

@@ -10,7 +10,7 @@ HEX = "a" * 64
     ("url", "host", "repository", "tag", "plain"),
     [
         ("oci://ghcr.io/team/net:v1", "ghcr.io", "team/net", "v1", False),
-        ("oci://R.example.org:5000/a/b__c/d-e.f:V_1.x-2", "r.example.org:5000", "a/b__c/d-e.f", "V_1.x-2", False),
+        ("oci://R.org:5000/a/b__c/d-e.f:V_1.x-2", "r.org:5000", "a/b__c/d-e.f", "V_1.x-2", False),
         ("oci://localhost:5000/net:v1", "localhost:5000", "net", "v1", True),
         ("oci://127.8.9.1/net:v1", "127.8.9.1", "net", "v1", True),
         ("oci://[::1]:5000/net:v1", "[::1]:5000", "net", "v1", True),
@@ -21,7 +21,7 @@ HEX = "a" * 64
 )  # fmt: skip
 def test_places(url, host, repository, tag, plain):
     place = parse_place(url)
-    assert place[:3] + (place.plain,) == (host, repository, tag, plain)
+    assert (*place[:3], place.plain) == (host, repository, tag, plain)
     assert parse_place(str(place)) == place
 
 

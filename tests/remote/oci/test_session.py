@@ -106,7 +106,9 @@ def test_wrong_or_no_credentials_are_an_error_without_a_loop(stub, repository, l
     assert "not this one" not in str(caught.value)
 
 
-def test_credentials_do_not_follow_a_redirection_to_another_host(stub, repository, login, other_stub):
+def test_credentials_do_not_follow_a_redirection_to_another_host(
+    stub, repository, login, other_stub
+):
     stub.auth = "basic"
     login(stub.host)
     other_stub.before = lambda h: bool(h.say(200, DATA)) or True

@@ -105,21 +105,33 @@ class Session:
         self.base = f"{scheme}://{_HUB.get(place.host, place.host)}"
         self._allowed: dict[str, str] = {}
         self._asking = threading.Lock()
+        self._making = threading.Lock()
         self._credentials: Credentials | None = None
         self._looked_up = False
-        timeout = self._httpx.Timeout(_SILENT_SECONDS, connect=_CONNECT_SECONDS, pool=None)
-        self._client = self._httpx.Client(
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=not is_loopback(place.host),
-            headers={"User-Agent": "holdfast", "Accept-Encoding": "identity"},
-        )
+        self._clients: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
+
+    def _client(self, url: str) -> Any:
+        """Return the connections for an address; authorities are only read where TLS is spoken."""
+        scheme = urlsplit(url).scheme
+        with self._making:
+            if scheme not in self._clients:
+                self._clients[scheme] = self._httpx.Client(
+                    verify=scheme != "http",
+                    timeout=self._httpx.Timeout(
+                        _SILENT_SECONDS, connect=_CONNECT_SECONDS, pool=None
+                    ),
+                    follow_redirects=False,
+                    trust_env=not is_loopback(self._place.host),
+                    headers={"User-Agent": "holdfast", "Accept-Encoding": "identity"},
+                )
+            return self._clients[scheme]
 
     def ask(self, ask: Ask, *, wanted: Collection[int], most: int = _MOST_SAID) -> Answer:
         """Send a request and read the whole answer.
@@ -245,10 +257,11 @@ class Session:
         if ask.body is not None:
             headers["Content-Length"] = str(sum(memoryview(part).nbytes for part in ask.body))
             content = _slices(ask.body)
-        request = self._client.build_request(ask.method, url, headers=headers, content=content)
+        client = self._client(url)
+        request = client.build_request(ask.method, url, headers=headers, content=content)
         if ask.method == "PUT":
             request.extensions["timeout"]["read"] = _COMMIT_SECONDS
-        return self._client.send(request, stream=True)
+        return client.send(request, stream=True)
 
     def _allow(self, use: str, challenge: Challenge, before: str | None) -> None:
         """Find what allows requests of a use, once for all threads that were turned away."""
@@ -268,17 +281,17 @@ class Session:
         realm = self._checked(challenge.realm)
         asked = [("service", challenge.service)] if challenge.service else []
         asked += [("scope", scope) for scope in challenge.scope.split()]
-        known = self._credentials
+        known, client = self._credentials, self._client(realm)
         if known is not None and known.is_token:
             form = {"grant_type": "refresh_token", "refresh_token": known.secret}
             form |= {"service": challenge.service, "scope": challenge.scope}
             form["client_id"] = "holdfast"
-            request = self._client.build_request("POST", realm, data=form)
+            request = client.build_request("POST", realm, data=form)
         else:
             headers = {} if known is None else {"Authorization": known.basic}
             url = self._httpx.URL(realm).copy_merge_params(asked)
-            request = self._client.build_request("GET", url, headers=headers)
-        response = self._tried(lambda: self._client.send(request, stream=True), repeatable=True)
+            request = client.build_request("GET", url, headers=headers)
+        response = self._tried(lambda: client.send(request, stream=True), repeatable=True)
         try:
             if response.status_code != 200:
                 raise self._refusal(Ask("GET", realm), response)
