@@ -271,6 +271,12 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
         registry.stop()
 
 
+@pytest.fixture(scope="session")
+def new_stub() -> type[Stub]:
+    """Return what makes another registry."""
+    return Stub
+
+
 @pytest.fixture
 def other_stub() -> Iterator[Stub]:
     registry = Stub()

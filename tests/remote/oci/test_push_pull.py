@@ -32,10 +32,21 @@ def saved(tmp_path_factory):
     return store
 
 
+@pytest.fixture(scope="module")
+def holding(saved, new_stub):
+    """Return what a registry holds after a push: its blobs and manifests."""
+    registry = new_stub()
+    try:
+        saved.push("net", registry.url())
+    finally:
+        registry.stop()
+    return registry.blobs["team/net"], registry.manifests
+
+
 @pytest.fixture
-def pushed(stub, saved):
-    """Push a version; return its reference there."""
-    saved.push("net", stub.url())
+def pushed(stub, holding):
+    """Return the reference of a version that was pushed."""
+    stub.blobs, stub.manifests = {"team/net": {**holding[0]}}, {**holding[1]}
     return stub.url()
 
 
@@ -94,7 +105,8 @@ def test_a_dry_run_changes_nothing(stub, saved, other, tmp_path):
     assert other.pull(stub.url()).size == would.size
 
 
-def test_blobs_of_another_repository_are_not_sent(stub, saved, pushed):
+def test_blobs_of_another_repository_are_not_sent(stub, saved):
+    saved.push("net", stub.url())
     stub.received = 0
     done = saved.push("net", stub.url("prod/net:v1"))
     assert done.size == 0
