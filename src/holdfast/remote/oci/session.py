@@ -352,7 +352,7 @@ class Session:
     def _cut(self, why: str) -> Interrupted:
         return Interrupted(
             f"The connection to {self.shown} was cut: {why}. "
-            "What was sent before is kept, so that trying again goes on from there.",
+            "What has come over is kept, so that trying again goes on from there.",
             hint=self._again,
             ref=self.shown,
         )
@@ -392,7 +392,7 @@ class Session:
             later = f", and wants to be left alone for {_wait(response):.0f} seconds"
         return RemoteError(
             f"{where} did not do what was asked ({ask.method}): it says {said}{later}. "
-            "What was sent before is kept, so that trying again goes on from there.",
+            "What has come over is kept, so that trying again goes on from there.",
             hint=self._again,
             ref=where,
         )
