@@ -388,6 +388,8 @@ def resolve(ref: str | Ref, store: Store) -> VersionInfo:
     try:
         return store.catalogue.resolve(parsed.name, parsed.selector)
     except NotFound as error:
+        if is_bundle(Path(store.url)):
+            raise NotFound(error.message, hint=f"hold ls {store.url}", ref=str(parsed)) from error
         elsewhere = [
             str(path)
             for path in _known_stores()

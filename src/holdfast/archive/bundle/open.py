@@ -109,7 +109,8 @@ class _Opening:
         for entry in read_tar(self._source):
             self._place(entry, names)
         index, identity = self._index()
-        versions = [found for each in index.manifests if (found := self._version(each))]
+        listed = _each_once(index.manifests)
+        versions = [found for each in listed if (found := self._version(each))]
         if not versions:
             raise UsageError(f"{self._url} holds no version that Holdfast packed.", ref=self._url)
         for version in versions:
@@ -222,6 +223,8 @@ class _Opening:
 
     def _match(self, version: _Version, catalogue: Catalogue) -> None:
         """Compare a listed version with what the log says of it."""
+        if version.number is None:
+            raise Corrupt(f"its index does not say which version of {version.name} it lists")
         ref = f"{version.name}@v{version.number}"
         try:
             info = catalogue.resolve(version.name, version.number)
@@ -253,6 +256,17 @@ class _Opening:
             aliases=tuple(sorted(version.aliases)),
             attachments=beside,
         )
+
+
+def _each_once(listed: Sequence[_Listed]) -> list[_Listed]:
+    """Leave out what is listed again under a tag, as other programs do; a version must not be."""
+    found: dict[str, _Listed] = {}
+    for each in listed:
+        ref = (each.annotations or {}).get(REF_NAME, "")
+        if each.digest in found and _REF.fullmatch(ref):
+            raise Corrupt(f"its index lists one manifest twice, once as {ref!r:.140}")
+        found.setdefault(each.digest, each)
+    return list(found.values())
 
 
 def _alone(pieces: tuple[int, int]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +26,7 @@ REF_NAME: Final = "org.opencontainers.image.ref.name"
 ALIASES: Final = "vnd.holdfast.aliases"
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
-_CHUNK: Final = 8 << 20
+_SEGMENT: Final = 32 << 20
 
 Progress = Callable[[int], None]
 
@@ -180,8 +181,28 @@ def _hashed(store: BlobStore, layer: oci.Layer) -> Digest:
     return Digest(f"sha256:{whole.hexdigest()}")
 
 
+class _Segment(NamedTuple):
+    """Some bytes of a blob on their way.
+
+    Attributes:
+        digest: The blob.
+        data: The bytes; none at its end.
+        hasher: What hashes the blob.
+        last: Whether this is its end.
+    """
+
+    digest: Digest
+    data: bytes | memoryview
+    hasher: Any
+    last: bool
+
+
 class _Written:
-    """The archive's bytes; a blob is hashed on a thread while it is on its way."""
+    """The archive's bytes.
+
+    Of blobs on this machine one segment is hashed on a thread while the one before it is written.
+    That reads it from the disk, too, so that the write never has to wait for a page of its source.
+    """
 
     def __init__(
         self, store: BlobStore, pool: ThreadPoolExecutor, progress: Progress | None
@@ -193,14 +214,19 @@ class _Written:
 
     def chunks(self, members: Mapping[str, bytes | _Source]) -> Iterator[bytes | memoryview]:
         """Yield the archive."""
+        sources = [content for content in members.values() if isinstance(content, _Source)]
+        ready = self._hashed(blob for source in sources for blob in source.blobs)
         for name, content in members.items():
             size = len(content) if isinstance(content, bytes) else content.size
             yield self._counted(tar.member(name, size, self._at))
             if isinstance(content, bytes):
                 yield self._counted(content)
             else:
-                for digest, length in content.blobs:
-                    yield from map(self._counted, self._blob(digest, length))
+                for _ in content.blobs:
+                    for segment in ready:
+                        if segment.last:
+                            break
+                        yield self._counted(segment.data)
             yield self._counted(tar.padding(size))
         yield tar.END
 
@@ -210,25 +236,40 @@ class _Written:
             self._progress(len(data))
         return data
 
-    def _blob(self, digest: Digest, size: int) -> Iterator[bytes | memoryview]:
+    def _hashed(self, blobs: Iterable[tuple[Digest, int]]) -> Iterator[_Segment]:
+        """Yield the segments of blobs once they are hashed, and hash one ahead."""
+        waiting: tuple[_Segment, Future[None]] | None = None
+        for segment in itertools.chain.from_iterable(map(self._segments, blobs)):
+            hashing = self._pool.submit(segment.hasher.update, segment.data)
+            if waiting is not None:
+                yield self._checked(*waiting)
+            waiting = segment, hashing
+        if waiting is not None:
+            yield self._checked(*waiting)
+
+    def _checked(self, segment: _Segment, hashing: Future[None]) -> _Segment:
+        hashing.result()
+        if segment.last and segment.hasher.hexdigest() != digest_hex(segment.digest):
+            raise self._store.damaged(segment.digest)
+        return segment
+
+    def _segments(self, blob: tuple[Digest, int]) -> Iterator[_Segment]:
+        digest, size = blob
+        hasher, done = hashlib.sha256(), 0
+        for data in self._parts(digest):
+            done += len(data)
+            if done > size:
+                break
+            yield _Segment(digest, data, hasher, last=False)
+        if done != size:
+            raise self._store.damaged(digest)
+        yield _Segment(digest, b"", hasher, last=True)
+
+    def _parts(self, digest: Digest) -> Iterator[bytes | memoryview]:
         if isinstance(self._store, Distant):
-            yield from self._streamed(self._store, digest, size)
+            yield from self._store.stream(digest)
             return
         with contextlib.closing(self._store.open_blob(digest)) as reading:
-            if reading.size != size:
-                raise self._store.damaged(digest)
             view = reading.view()
-            found: Future[Digest] = self._pool.submit(digest_of, view)
-            for start in range(0, size, _CHUNK):
-                yield view[start : start + _CHUNK]
-            if found.result() != digest:
-                raise self._store.damaged(digest)
-
-    def _streamed(self, store: Distant, digest: Digest, size: int) -> Iterator[bytes]:
-        whole, got = hashlib.sha256(), 0
-        for chunk in store.stream(digest):
-            whole.update(chunk)
-            got += len(chunk)
-            yield chunk
-        if got != size or whole.hexdigest() != digest_hex(digest):
-            raise self._store.damaged(digest)
+            for start in range(0, view.nbytes, _SEGMENT):
+                yield view[start : start + _SEGMENT]
