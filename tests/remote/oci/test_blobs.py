@@ -73,6 +73,28 @@ def test_a_connection_that_is_always_cut_is_an_error(stub, repository):
     assert repository.send(DIGEST, [DATA])
 
 
+@pytest.mark.parametrize("status", [404, 416, 500, 502])
+def test_an_upload_that_the_registry_has_lost_begins_anew(stub, repository, status):
+    """The chunk may have been taken or not."""
+    left = [1]
+
+    def before(handler):
+        if handler.command != "PATCH" or not left:
+            return False
+        left.pop()
+        data = handler.body()
+        for held in stub.uploads.values():
+            held.extend(data)
+        if status in (404, 500):
+            stub.uploads.clear()
+        handler.error(status, "BLOB_UPLOAD_UNKNOWN")
+        return True
+
+    stub.before = before
+    assert repository.send(DIGEST, [DATA])
+    assert stub.blobs["team/net"] == {DIGEST: DATA}
+
+
 def test_an_answer_that_is_lost_is_no_second_upload(stub, repository):
     lost = [1]
 

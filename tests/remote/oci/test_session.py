@@ -250,7 +250,7 @@ def test_a_compressed_answer_is_not_unpacked(stub, repository):
 def test_a_token_server_that_sends_no_token(stub, repository, answer):
     stub.auth = "bearer"
     stub.before = lambda h: h.path.startswith("/token") and (h.say(200, answer) or True)
-    with pytest.raises(RemoteError, match="no token"):
+    with pytest.raises(RemoteError, match="gives no token"):
         repository.size(DIGEST)
 
 

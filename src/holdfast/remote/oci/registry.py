@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
-from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Interrupted, Session
+from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
 from holdfast.remote.oci.uploads import upload
+from holdfast.remote.oci.words import Interrupted
 
 __all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
 

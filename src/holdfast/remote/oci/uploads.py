@@ -15,7 +15,8 @@ from urllib.parse import urlencode
 
 from holdfast.errors import RemoteError
 from holdfast.record import Digest
-from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Interrupted, Session
+from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
+from holdfast.remote.oci.words import Interrupted
 
 __all__ = ["upload"]
 
@@ -23,6 +24,7 @@ _WHOLE: Final = 4 << 20
 _CHUNK: Final = 64 << 20
 _LARGEST_CHUNK: Final = 1 << 30
 _CUTS: Final = 6  # that a blob survives without getting on in between
+_FORGOTTEN: Final = (404, 416)  # of an upload: the registry has lost it, or its count
 _RANGE: Final = re.compile(r"(?:bytes=)?0-([0-9]{1,15})")
 
 Sent = Callable[[int], None]
@@ -113,8 +115,8 @@ class _Upload:
             if (self._at, end) != (0, self._size):
                 headers["Content-Range"] = f"{self._at}-{end - 1}"
             ask = self._ask("PATCH", self._location, headers, end)
-            answer = self._session.ask(ask, wanted=(202, 416))
-            if answer.status == 416:
+            answer = self._session.ask(ask, wanted=(202, *_FORGOTTEN))
+            if answer.status in _FORGOTTEN:
                 raise Interrupted(f"{self._session.shown} has lost count of an upload.")
             self._follow(answer)
             if self._told(answer, most=end, usual=end) != end:
@@ -123,7 +125,10 @@ class _Upload:
         joint = "&" if "?" in self._location else "?"
         url = f"{self._location}{joint}{urlencode({'digest': self._digest})}"
         headers = {"Content-Type": "application/octet-stream"}
-        answer = self._session.ask(self._ask("PUT", url, headers, self._size), wanted=(201, 204))
+        ask = self._ask("PUT", url, headers, self._size)
+        answer = self._session.ask(ask, wanted=(201, 204, *_FORGOTTEN))
+        if answer.status in _FORGOTTEN:
+            raise Interrupted(f"{self._session.shown} does not know an upload any more.")
         said = answer.headers.get("docker-content-digest", self._digest)
         if said != self._digest:
             raise RemoteError(
