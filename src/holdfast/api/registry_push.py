@@ -178,11 +178,7 @@ class _Pushing:
 
         def send(item: tuple[Digest, _Blob]) -> None:
             digest, blob = item
-            views = list(_views(self._blobs, blob.segments))
-            for segment, view in zip(blob.segments, views, strict=True):
-                if not isinstance(segment, bytes) and digest_of(view) != segment[0]:
-                    raise self._blobs.damaged(segment[0])
-            was_sent = self._repository.send(digest, views, mount=near)
+            was_sent = self._repository.send(digest, lambda: self._sound(blob), mount=near)
             with telling:
                 if not was_sent:
                     mounted.add(digest)
@@ -191,6 +187,13 @@ class _Pushing:
 
         in_parallel(send, blobs.items(), threads=_AT_ONCE)
         return mounted
+
+    def _sound(self, blob: _Blob) -> Iterator[bytes | memoryview]:
+        """Yield what a blob is made of, hashed."""
+        for segment, view in zip(blob.segments, _views(self._blobs, blob.segments), strict=True):
+            if not isinstance(segment, bytes) and digest_of(view) != segment[0]:
+                raise self._blobs.damaged(segment[0])
+            yield view
 
     def _check(self, manifest: Digest, sizes: Mapping[Digest, int]) -> None:
         """Ask for everything again, and read the manifest back."""

@@ -40,19 +40,19 @@ def cut_after(stub, sizes):
 
 
 def test_an_upload_in_chunks(stub, repository):
-    assert repository.send(DIGEST, [DATA[:7], memoryview(DATA)[7:]])
+    assert repository.send(DIGEST, lambda: [DATA[:7], memoryview(DATA)[7:]])
     assert stub.blobs["team/net"] == {DIGEST: DATA}
     assert (stub.count("PATCH"), stub.count("PUT"), stub.received) == (3, 1, len(DATA))
 
 
 def test_a_small_blob_goes_in_one_request(stub, repository):
-    assert repository.send(digest_of(b"x"), [b"x"])
+    assert repository.send(digest_of(b"x"), lambda: [b"x"])
     assert [method for method, _ in stub.asked] == ["POST", "PUT"]
 
 
 def test_three_cuts_cost_nothing_where_the_registry_keeps_what_arrived(stub, repository):
     cut_after(stub, [1 << 20, 300_000, 5])
-    assert repository.send(DIGEST, [DATA])
+    assert repository.send(DIGEST, lambda: [DATA])
     assert stub.blobs["team/net"] == {DIGEST: DATA}
     assert stub.received == len(DATA)
 
@@ -60,17 +60,17 @@ def test_three_cuts_cost_nothing_where_the_registry_keeps_what_arrived(stub, rep
 def test_three_cuts_where_the_registry_forgets_the_upload(stub, repository):
     stub.keeps = False
     cut_after(stub, [1 << 20, 300_000, 5])
-    assert repository.send(DIGEST, [DATA])
+    assert repository.send(DIGEST, lambda: [DATA])
     assert stub.blobs["team/net"] == {DIGEST: DATA}
 
 
 def test_a_connection_that_is_always_cut_is_an_error(stub, repository):
     cut_after(stub, [10] * 100)
     with pytest.raises(RemoteError, match="cut"):
-        repository.send(DIGEST, [DATA])
+        repository.send(DIGEST, lambda: [DATA])
     assert len(stub.asked) < 60
     stub.before = lambda _: False
-    assert repository.send(DIGEST, [DATA])
+    assert repository.send(DIGEST, lambda: [DATA])
 
 
 @pytest.mark.parametrize("status", [404, 416, 500, 502])
@@ -91,7 +91,7 @@ def test_an_upload_that_the_registry_has_lost_begins_anew(stub, repository, stat
         return True
 
     stub.before = before
-    assert repository.send(DIGEST, [DATA])
+    assert repository.send(DIGEST, lambda: [DATA])
     assert stub.blobs["team/net"] == {DIGEST: DATA}
 
 
@@ -108,15 +108,15 @@ def test_an_answer_that_is_lost_is_no_second_upload(stub, repository):
         return True
 
     stub.before = before
-    assert repository.send(DIGEST, [DATA])
+    assert repository.send(DIGEST, lambda: [DATA])
     assert stub.received == len(DATA)
 
 
 def test_a_blob_is_taken_from_another_repository(stub, repository):
     stub.blobs["team/base"] = {DIGEST: DATA}
-    assert not repository.send(DIGEST, [DATA], mount="team/base")
+    assert not repository.send(DIGEST, lambda: [DATA], mount="team/base")
     assert stub.received == 0
-    assert repository.send(digest_of(b"x"), [b"x"], mount="team/base")
+    assert repository.send(digest_of(b"x"), lambda: [b"x"], mount="team/base")
 
 
 @pytest.mark.parametrize("said", ["0-0", "0-1"])
@@ -125,7 +125,7 @@ def test_a_registry_that_takes_nothing(stub, repository, said):
         h.body(), h.say(202 if h.command == "PATCH" else 204, Location=h.path, Range=said)
     )  # fmt: skip
     with pytest.raises(RemoteError, match="only a part"):
-        repository.send(DIGEST, [DATA])
+        repository.send(DIGEST, lambda: [DATA])
     assert len(stub.asked) < 40
 
 
@@ -140,7 +140,7 @@ def test_a_registry_that_lies_about_what_arrived(stub, repository, said):
 
     stub.before = before
     with pytest.raises(RemoteError, match="of an upload"):
-        repository.send(DIGEST, [DATA])
+        repository.send(DIGEST, lambda: [DATA])
 
 
 def test_a_registry_that_stored_something_else(stub, repository):
@@ -148,13 +148,13 @@ def test_a_registry_that_stored_something_else(stub, repository):
         h.body(), h.say(201, Docker_Content_Digest=digest_of(b"other"))
     )  # fmt: skip
     with pytest.raises(RemoteError, match="other bytes"):
-        repository.send(DIGEST, [DATA])
+        repository.send(DIGEST, lambda: [DATA])
 
 
 def test_a_registry_that_does_not_say_where_to_send(stub, repository):
     stub.before = lambda h: h.command == "POST" and (h.say(202) or True)
     with pytest.raises(RemoteError, match="where an upload goes"):
-        repository.send(DIGEST, [DATA])
+        repository.send(DIGEST, lambda: [DATA])
 
 
 def test_a_download_goes_on_where_it_was_cut(stub, repository):

@@ -90,13 +90,18 @@ def put_beside(repository: Repository, subject: Stored, beside: Beside) -> bool:
     if any(entry.digest == digest for entry in those_beside(repository, subject.digest)):
         return False
     for data in (_EMPTY, beside.data):
-        if repository.size(digest_of(data)) != len(data):
-            repository.send(digest_of(data), [data])
+        _send(repository, data)
     if not repository.put_manifest(digest, manifest):
         entry = {**_descriptor(MANIFEST_TYPE, manifest), "artifactType": beside.kind}
         entry["annotations"] = dict(beside.notes)
         _list(repository, subject.digest, entry)
     return True
+
+
+def _send(repository: Repository, data: bytes) -> None:
+    digest = digest_of(data)
+    if repository.size(digest) != len(data):
+        repository.send(digest, lambda: [data])
 
 
 def those_beside(repository: Repository, subject: Digest) -> list[Listed]:

@@ -7,14 +7,14 @@ the digest it was asked by; the registry's word counts for nothing that can be c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
 from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
-from holdfast.remote.oci.uploads import upload
+from holdfast.remote.oci.uploads import Parts, upload
 from holdfast.remote.oci.words import Interrupted
 
 __all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
@@ -101,9 +101,7 @@ class Repository:
         except RemoteError:
             return False
 
-    def send(
-        self, digest: Digest, parts: Sequence[bytes | memoryview], *, mount: str | None = None
-    ) -> bool:
+    def send(self, digest: Digest, parts: Parts, *, mount: str | None = None) -> bool:
         """Send a blob; False when it was mounted from another repository instead.
 
         Raises:

@@ -9,8 +9,8 @@ version than it, begins anew.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
 from urllib.parse import urlencode
 
 from holdfast.errors import RemoteError
@@ -18,7 +18,7 @@ from holdfast.record import Digest
 from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
 from holdfast.remote.oci.words import Interrupted
 
-__all__ = ["upload"]
+__all__ = ["Parts", "upload"]
 
 _WHOLE: Final = 4 << 20
 _CHUNK: Final = 64 << 20
@@ -27,14 +27,14 @@ _CUTS: Final = 6  # that a blob survives without getting on in between
 _FORGOTTEN: Final = (404, 416)  # of an upload: the registry has lost it, or its count
 _RANGE: Final = re.compile(r"(?:bytes=)?0-([0-9]{1,15})")
 
-Sent = Callable[[int], None]
+Parts: TypeAlias = Callable[[], Iterable[bytes | memoryview]]
 
 
 def upload(
     session: Session,
     repository: str,
     digest: Digest,
-    parts: Sequence[bytes | memoryview],
+    parts: Parts,
     *,
     mount: str | None = None,
 ) -> bool:
@@ -44,7 +44,7 @@ def upload(
         session: The registry.
         repository: URL of the repository, without a slash at its end.
         digest: The blob's.
-        parts: Its bytes.
+        parts: Gives its bytes, once it is known that they must be sent.
         mount: Path of another repository there which may hold it.
 
     Returns:
@@ -60,14 +60,13 @@ def upload(
 class _Upload:
     """One blob on its way."""
 
-    def __init__(
-        self, session: Session, repository: str, digest: Digest, parts: Sequence[bytes | memoryview]
-    ) -> None:
+    def __init__(self, session: Session, repository: str, digest: Digest, parts: Parts) -> None:
         self._session = session
         self._repository = repository
         self._digest = digest
-        self._parts = [memoryview(part).cast("B") for part in parts]
-        self._size = sum(part.nbytes for part in self._parts)
+        self._source = parts
+        self._parts: list[memoryview] = []
+        self._size = 0
         self._chunk = _CHUNK
         self._location = ""
         self._at = 0
@@ -75,6 +74,8 @@ class _Upload:
     def run(self, mount: str | None) -> bool:
         if not self._begun(mount):
             return False
+        self._parts = [memoryview(part).cast("B") for part in self._source()]
+        self._size = sum(part.nbytes for part in self._parts)
         cuts, furthest = 0, 0
         while True:
             try:
