@@ -39,7 +39,7 @@ def push(
         if layout is not None:
             raise UsageError(f"A store has its own layout; {layout!r:.20} is one of registries.")
         return transfer(refs, source, to, **how)
-    from holdfast.api.registries import to_registry
+    from holdfast.api.registry_push import to_registry
 
     (ref,) = _only(refs, to, how)
     return to_registry(ref, source, to, layout=layout or "blobs", dry_run=how.get("dry_run", False))
@@ -67,7 +67,7 @@ def pull(
         if source is None:
             raise UsageError("Where to pull from?", hint=f"hold pull {' '.join(given)} ./models")
         return transfer(refs, the_store(source), to, **how)
-    from holdfast.api.registries import from_registry
+    from holdfast.api.registry_pull import from_registry
 
     names = [word for word in words if not is_place(word)]
     _only(places, places[0], how)

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
-from holdfast.remote.oci.session import Answer, Ask, Interrupted, Session
+from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
 from holdfast.remote.oci.uploads import upload
+from holdfast.remote.oci.words import Interrupted
 
 __all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
 
@@ -132,7 +133,7 @@ class Repository:
                 if at < end:
                     raise self._wrong(layer, part.whole, f"only {at}")
             except Interrupted:
-                cuts = 0 if at > before else cuts + 1
+                cuts = 0 if at - before >= PROGRESS else cuts + 1
                 if cuts == _CUTS:
                     raise
 
@@ -167,14 +168,19 @@ class Repository:
             ref=digest,
         )
 
-    def read(self, digest: Digest, size: int) -> bytes:
+    def read(self, digest: Digest, part: Part, *, of: Digest | None = None) -> bytes:
         """Return a small blob, hashed.
+
+        Args:
+            digest: The blob's.
+            part: Where it is in its layer.
+            of: The layer; default: the blob itself.
 
         Raises:
             Corrupt: Its bytes are not those of its name.
             RemoteError: See ``stream``.
         """
-        data = b"".join(self.stream(digest, Part(0, size, size)))
+        data = b"".join(self.stream(of or digest, part))
         if digest_of(data) != digest:
             raise self.damaged(digest)
         return data

@@ -8,7 +8,6 @@ Of what it answers only its status and its error code are repeated.
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import json
 import re
 import threading
@@ -17,18 +16,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
 
-from holdfast.errors import HoldfastError, NoSpace, RemoteError
+from holdfast.errors import HoldfastError, RemoteError
 from holdfast.plugins import import_extra
 from holdfast.remote.oci.challenge import Challenge, best_challenge
 from holdfast.remote.oci.credentials import Credentials, credentials_for
 from holdfast.remote.oci.place import SCHEMES, Place, is_loopback
+from holdfast.remote.oci.words import LONGEST_WAIT, Words, is_untrusted, seconds_to_wait, why
 
-__all__ = ["Answer", "Ask", "Interrupted", "Session"]
+__all__ = ["PROGRESS", "Answer", "Ask", "Session"]
+
+# A transfer that was cut has got on when so many bytes more have come over.
+PROGRESS: Final = 1 << 20
 
 _HUB: Final = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _TRIES: Final = 4
 _LATER: Final = frozenset({408, 429, 500, 502, 503, 504})
-_LONGEST_WAIT: Final = 60.0
+# With these a registry has not taken anything of what it was sent.
+_UNTOUCHED: Final = frozenset({429, 503})
 _MOST_REDIRECTIONS: Final = 5
 _MOST_SAID: Final = 64 << 10  # of an error page
 _MOST_TOKEN: Final = 1 << 20
@@ -38,7 +42,6 @@ _SILENT_SECONDS: Final = 60.0
 _COMMIT_SECONDS: Final = 600.0  # a registry may copy a large blob before it answers
 # Slower than this a transfer is taken for dead: bytes in each so many seconds.
 _WINDOW, _LEAST = 60.0, 64 << 10
-_CODE: Final = re.compile(r"[A-Z][A-Z_]{0,59}")
 _SAFE_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -77,10 +80,6 @@ class Answer(NamedTuple):
     data: bytes
 
 
-class Interrupted(RemoteError):
-    """The connection was cut or fell silent; what was sent may have arrived in part."""
-
-
 class Session:
     """Connections to a registry, shared by threads; a context manager.
 
@@ -97,26 +96,39 @@ class Session:
         self.shown = f"{SCHEMES[0]}://{place.host}"
         self._httpx: Any = import_extra("httpx", needed_for=f"the registry {self.shown}")
         self._place = place
+        self._words = Words(place)
         self._sleep = sleep
         scheme = "http" if place.plain else "https"
         self.base = f"{scheme}://{_HUB.get(place.host, place.host)}"
         self._allowed: dict[str, str] = {}
         self._asking = threading.Lock()
+        self._making = threading.Lock()
         self._credentials: Credentials | None = None
         self._looked_up = False
-        timeout = self._httpx.Timeout(_SILENT_SECONDS, connect=_CONNECT_SECONDS, pool=None)
-        self._client = self._httpx.Client(
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=not is_loopback(place.host),
-            headers={"User-Agent": "holdfast", "Accept-Encoding": "identity"},
-        )
+        self._clients: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
+
+    def _client(self, url: str) -> Any:
+        """Return the connections for an address; authorities are only read where TLS is spoken."""
+        scheme = urlsplit(url).scheme
+        with self._making:
+            if scheme not in self._clients:
+                self._clients[scheme] = self._httpx.Client(
+                    verify=scheme != "http",
+                    timeout=self._httpx.Timeout(
+                        _SILENT_SECONDS, connect=_CONNECT_SECONDS, pool=None
+                    ),
+                    follow_redirects=False,
+                    trust_env=not is_loopback(self._place.host),
+                    headers={"User-Agent": "holdfast", "Accept-Encoding": "identity"},
+                )
+            return self._clients[scheme]
 
     def ask(self, ask: Ask, *, wanted: Collection[int], most: int = _MOST_SAID) -> Answer:
         """Send a request and read the whole answer.
@@ -140,7 +152,7 @@ class Session:
         response = self._tried(lambda: self._authorised(ask), repeatable=ask.repeatable)
         try:
             if response.status_code not in wanted:
-                raise self._refusal(ask, response)
+                raise self._refusal(response)
             yield response
         finally:
             response.close()
@@ -154,11 +166,7 @@ class Session:
         """
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding not in ("", "identity"):
-            raise RemoteError(
-                f"{self.shown} sends a compressed body, which was not asked for.",
-                hint=self._again,
-                ref=self.shown,
-            )
+            raise self._words.nonsense("a compressed body, which was not asked for")
         since, got = time.monotonic(), 0
         try:
             for chunk in response.iter_raw():
@@ -167,10 +175,10 @@ class Session:
                 now = time.monotonic()
                 if now - since > _WINDOW:
                     if got < _LEAST:
-                        raise self._cut("it sends almost nothing any more")
+                        raise self._words.cut("it sends almost nothing any more")
                     since, got = now, 0
         except (self._httpx.TransportError, self._httpx.StreamError) as error:
-            raise self._cut(_why(error)) from None
+            raise self._words.cut(why(error)) from None
 
     def beside(self, location: str) -> str:
         """Return the absolute URL that a ``Location`` header means.
@@ -178,12 +186,7 @@ class Session:
         Raises:
             RemoteError: It leads where no registry has to be asked.
         """
-        return self._checked(urljoin(f"{self.base}/", location))
-
-    @property
-    def _again(self) -> str:
-        scheme = "http" if self._place.plain else "https"
-        return f"curl -sSi {scheme}://{self._place.host}/v2/"
+        return self._checked(location, f"{self.base}/")
 
     def _tried(self, act: Callable[[], Any], *, repeatable: bool) -> Any:
         """Do it, again after a while where the registry is busy or the connection was cut."""
@@ -193,16 +196,19 @@ class Session:
             try:
                 response = act()
             except self._httpx.TransportError as error:
-                if last or not repeatable or _is_untrusted(error):
-                    raise self._unreachable(error) from None
+                if last or not repeatable or is_untrusted(error):
+                    raise self._words.unreachable(error) from None
             except (self._httpx.InvalidURL, UnicodeError) as error:
-                raise self._astray("an address that is none") from error
+                raise self._words.astray("an address that is none") from error
             else:
-                wait = _wait(response)
-                if response.status_code not in _LATER or last or wait > _LONGEST_WAIT:
+                wait, status = seconds_to_wait(response.headers), response.status_code
+                if status not in _LATER or last or wait > LONGEST_WAIT:
                     return response
                 response.close()
                 pause = max(pause, wait)
+                if not repeatable and status not in _UNTOUCHED:
+                    self._sleep(pause)
+                    raise self._words.cut(f"it says {status}")
             self._sleep(pause)
         raise AssertionError  # the last turn returns or raises
 
@@ -231,8 +237,8 @@ class Session:
             if response.status_code not in (301, 302, 303, 307, 308) or not to or not is_reading:
                 return response, is_ours
             response.close()
-            url = self._checked(urljoin(url, to))
-        raise self._astray("in circles")
+            url = self._checked(to, url)
+        raise self._words.astray("in circles")
 
     def _send(self, ask: Ask, url: str, allowed: str | None) -> Any:
         headers = dict(ask.headers)
@@ -242,10 +248,11 @@ class Session:
         if ask.body is not None:
             headers["Content-Length"] = str(sum(memoryview(part).nbytes for part in ask.body))
             content = _slices(ask.body)
-        request = self._client.build_request(ask.method, url, headers=headers, content=content)
+        client = self._client(url)
+        request = client.build_request(ask.method, url, headers=headers, content=content)
         if ask.method == "PUT":
             request.extensions["timeout"]["read"] = _COMMIT_SECONDS
-        return self._client.send(request, stream=True)
+        return client.send(request, stream=True)
 
     def _allow(self, use: str, challenge: Challenge, before: str | None) -> None:
         """Find what allows requests of a use, once for all threads that were turned away."""
@@ -265,20 +272,20 @@ class Session:
         realm = self._checked(challenge.realm)
         asked = [("service", challenge.service)] if challenge.service else []
         asked += [("scope", scope) for scope in challenge.scope.split()]
-        known = self._credentials
+        known, client = self._credentials, self._client(realm)
         if known is not None and known.is_token:
             form = {"grant_type": "refresh_token", "refresh_token": known.secret}
             form |= {"service": challenge.service, "scope": challenge.scope}
             form["client_id"] = "holdfast"
-            request = self._client.build_request("POST", realm, data=form)
+            request = client.build_request("POST", realm, data=form)
         else:
             headers = {} if known is None else {"Authorization": known.basic}
             url = self._httpx.URL(realm).copy_merge_params(asked)
-            request = self._client.build_request("GET", url, headers=headers)
-        response = self._tried(lambda: self._client.send(request, stream=True), repeatable=True)
+            request = client.build_request("GET", url, headers=headers)
+        response = self._tried(lambda: client.send(request, stream=True), repeatable=True)
         try:
             if response.status_code != 200:
-                raise self._refusal(Ask("GET", realm), response)
+                raise self._refusal(response)
             said = json.loads(self._whole(response, _MOST_TOKEN))
             token = said.get("token") or said.get("access_token")
         except (ValueError, RecursionError, AttributeError):
@@ -286,11 +293,7 @@ class Session:
         finally:
             response.close()
         if not isinstance(token, str) or not _SAFE_TOKEN.fullmatch(token):
-            raise RemoteError(
-                f"The token server of {self.shown} sends no token.",
-                hint=self._again,
-                ref=self.shown,
-            )
+            raise self._words.nonsense("its clients to a token server that gives no token")
         return f"Bearer {token}"
 
     def _whole(self, response: Any, most: int) -> bytes:
@@ -299,99 +302,37 @@ class Session:
             parts.append(chunk)
             size += len(chunk)
             if size > most:
-                raise RemoteError(
-                    f"{self.shown} sends a longer answer than the {most} bytes that are read.",
-                    hint=self._again,
-                    ref=self.shown,
-                )
+                raise self._words.nonsense(f"a longer answer than the {most} bytes that are read")
         return b"".join(parts)
 
-    def _checked(self, url: str) -> str:
+    def _checked(self, to: str, seen_from: str = "") -> str:
         """Refuse an address that the registry has no business to send a client to."""
         ours = urlsplit(self.base)
         try:
+            url = urljoin(seen_from, to)
             parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
+            host, _ = parts.hostname or "", parts.port  # a port that is none raises
         except ValueError:
-            raise self._astray("an address that is none") from None
+            raise self._words.astray("an address that is none") from None
         if parts.username is not None or parts.password is not None or not host:
-            raise self._astray("an address that is none")
+            raise self._words.astray("an address that is none")
         is_ours = host == ours.hostname
-        if parts.scheme == "http" and ours.scheme == "https" and is_ours:
+        if (parts.scheme, ours.scheme) == ("http", "https") and is_ours and parts.port is None:
             # Behind a proxy that ends TLS a registry may not know how it is spoken to.
             return parts._replace(scheme=ours.scheme, netloc=ours.netloc).geturl()
         is_near = is_ours or (is_loopback(host) and is_loopback(ours.hostname or ""))
         if parts.scheme == "https" or (parts.scheme == "http" and self._place.plain and is_near):
             return url
-        raise self._astray(f"{parts.scheme!r:.20} on the host {host!r:.100}")
+        raise self._words.astray(f"{parts.scheme!r:.20} on the host {host!r:.100}")
 
-    def _astray(self, where: str) -> RemoteError:
-        return RemoteError(
-            f"{self.shown} sends this client to {where}, and it does not go there.",
-            hint=self._again,
-            ref=self.shown,
-        )
-
-    def _cut(self, why: str) -> Interrupted:
-        return Interrupted(
-            f"The connection to {self.shown} was cut: {why}. "
-            "What was sent before is kept, so that trying again goes on from there.",
-            hint=self._again,
-            ref=self.shown,
-        )
-
-    def _unreachable(self, error: Exception) -> RemoteError:
-        text = str(error)
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            return RemoteError(
-                f"{self.shown} shows a certificate that is not trusted here.",
-                hint="export SSL_CERT_FILE=/path/to/your/authority.pem",
-                ref=self.shown,
-            )
-        if "WRONG_VERSION_NUMBER" in text:
-            return RemoteError(
-                f"{self.shown} does not speak TLS, so that everything would be sent in clear.",
-                hint=f"hold push NAME {SCHEMES[1]}://{self._place.host}/…  # on a trusted network",
-                ref=self.shown,
-            )
-        return self._cut(_why(error))
-
-    def _refusal(self, ask: Ask, response: Any) -> HoldfastError:
+    def _refusal(self, response: Any) -> HoldfastError:
         """Word an answer that is not the one wanted."""
-        status = response.status_code
-        said = " ".join([str(status), *self._codes(response)])
-        where = self._place.of_repository
-        if status in (401, 403):
-            which = "these credentials" if self._credentials else "a client without credentials"
-            return RemoteError(
-                f"{where} refuses {which} for what is asked: it says {said}.",
-                hint=f"docker login {self._place.host}  # or skopeo login",
-                ref=where,
-            )
-        if status == 507:
-            return NoSpace(f"{where} takes no more bytes: it says {said}.", hint=self._again)
-        later = ", though it was asked several times" if status in _LATER else ""
-        if status == 429 and _wait(response) > _LONGEST_WAIT:
-            later = f", and wants to be left alone for {_wait(response):.0f} seconds"
-        return RemoteError(
-            f"{where} did not do what was asked ({ask.method}): it says {said}{later}. "
-            "What was sent before is kept, so that trying again goes on from there.",
-            hint=self._again,
-            ref=where,
-        )
-
-    def _codes(self, response: Any) -> list[str]:
-        """Return the error codes of an answer, or a word for a page that is no registry's."""
-        if response.request.method == "HEAD":
-            return []
-        try:
-            data = self._whole(response, _MOST_SAID)
-            errors = json.loads(data).get("errors")
-            codes = [error.get("code") for error in errors][:3]
-        except (ValueError, RecursionError, TypeError, AttributeError, RemoteError):
-            is_page = "html" in response.headers.get("content-type", "").lower()
-            return ["with a web page, as no registry does"] if is_page else []
-        return [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
+        data = b""
+        with contextlib.suppress(RemoteError):
+            if response.request.method != "HEAD":
+                data = self._whole(response, _MOST_SAID)
+        known = self._credentials is not None
+        return self._words.refusal(response, data, known=known, again=_LATER)
 
 
 def _origin(url: str) -> tuple[str, str, int]:
@@ -405,31 +346,3 @@ def _slices(parts: Sequence[bytes | memoryview]) -> Iterator[bytes]:
         view = memoryview(part).cast("B")
         for start in range(0, view.nbytes, _SLICE):
             yield bytes(view[start : start + _SLICE])
-
-
-def _wait(response: Any) -> float:
-    """Return how many seconds a registry asks to wait."""
-    text = response.headers.get("retry-after", "")
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-
-
-def _why(error: Exception) -> str:
-    return (
-        "it does not answer in time"
-        if "Timeout" in type(error).__name__
-        else (
-            "it cannot be reached"
-            if "Connect" in type(error).__name__
-            else "it ended in the middle"
-        )
-    )
-
-
-def _is_untrusted(error: Exception) -> bool:
-    """Say whether TLS failed, which no repetition heals."""
-    return "CERTIFICATE_VERIFY_FAILED" in str(error) or "WRONG_VERSION_NUMBER" in str(error)

@@ -15,14 +15,16 @@ from urllib.parse import urlencode
 
 from holdfast.errors import RemoteError
 from holdfast.record import Digest
-from holdfast.remote.oci.session import Answer, Ask, Interrupted, Session
+from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
+from holdfast.remote.oci.words import Interrupted
 
 __all__ = ["upload"]
 
 _WHOLE: Final = 4 << 20
 _CHUNK: Final = 64 << 20
 _LARGEST_CHUNK: Final = 1 << 30
-_CUTS: Final = 6  # that a blob survives without getting further than before
+_CUTS: Final = 6  # that a blob survives without getting on in between
+_FORGOTTEN: Final = (404, 416)  # of an upload: the registry has lost it, or its count
 _RANGE: Final = re.compile(r"(?:bytes=)?0-([0-9]{1,15})")
 
 Sent = Callable[[int], None]
@@ -78,14 +80,15 @@ class _Upload:
             try:
                 self._send_rest()
             except Interrupted:
-                cuts, furthest = (0 if self._at > furthest else cuts + 1), max(furthest, self._at)
-                if cuts == _CUTS:
-                    raise
                 if self._is_there():  # it was the answer that was lost
                     return True
                 if not self._standing():
                     self._at = 0
                     self._begun(None)
+                cuts = 0 if self._at - furthest >= PROGRESS else cuts + 1
+                furthest = max(furthest, self._at)
+                if cuts == _CUTS:
+                    raise
             else:
                 return True
 
@@ -112,15 +115,20 @@ class _Upload:
             if (self._at, end) != (0, self._size):
                 headers["Content-Range"] = f"{self._at}-{end - 1}"
             ask = self._ask("PATCH", self._location, headers, end)
-            answer = self._session.ask(ask, wanted=(202, 416))
-            if answer.status == 416:
+            answer = self._session.ask(ask, wanted=(202, *_FORGOTTEN))
+            if answer.status in _FORGOTTEN:
                 raise Interrupted(f"{self._session.shown} has lost count of an upload.")
             self._follow(answer)
-            self._at = self._told(answer, least=self._at, most=end, usual=end)
+            if self._told(answer, most=end, usual=end) != end:
+                raise Interrupted(f"{self._session.shown} takes only a part of what it is sent.")
+            self._at = end
         joint = "&" if "?" in self._location else "?"
         url = f"{self._location}{joint}{urlencode({'digest': self._digest})}"
         headers = {"Content-Type": "application/octet-stream"}
-        answer = self._session.ask(self._ask("PUT", url, headers, self._size), wanted=(201, 204))
+        ask = self._ask("PUT", url, headers, self._size)
+        answer = self._session.ask(ask, wanted=(201, 204, *_FORGOTTEN))
+        if answer.status in _FORGOTTEN:
+            raise Interrupted(f"{self._session.shown} does not know an upload any more.")
         said = answer.headers.get("docker-content-digest", self._digest)
         if said != self._digest:
             raise RemoteError(
@@ -155,7 +163,7 @@ class _Upload:
         if answer.status not in (200, 204) or "range" not in answer.headers:
             return False
         self._follow(answer)
-        self._at = self._told(answer, least=0, most=self._size, usual=0)
+        self._at = self._told(answer, most=self._size, usual=0)
         return True
 
     def _follow(self, answer: Answer) -> None:
@@ -165,14 +173,14 @@ class _Upload:
         if not self._location:
             raise RemoteError(f"{self._session.shown} does not say where an upload goes.")
 
-    def _told(self, answer: Answer, *, least: int, most: int, usual: int) -> int:
+    def _told(self, answer: Answer, *, most: int, usual: int) -> int:
         """Return how many bytes the registry says it has; ``0-0`` is how it says none."""
         text = answer.headers.get("range")
         if text is None:
             return usual
         found = _RANGE.fullmatch(text.strip())
         there = -1 if found is None else int(found.group(1)) + (found.group(1) != "0")
-        if not least <= there <= most or (there == least and least != usual and least):
+        if not 0 <= there <= most:
             raise RemoteError(
                 f"{self._session.shown} says {text!r:.40} of an upload of which it was sent "
                 f"{most} bytes.",
