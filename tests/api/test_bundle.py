@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tarfile
@@ -221,8 +222,6 @@ def test_a_damaged_source_leaves_no_file(store, tmp_path):
 
 
 def test_a_full_disk_leaves_no_file(store, tmp_path, monkeypatch):
-    import errno
-
     from holdfast import durable
 
     def full(fd, data):
@@ -235,6 +234,27 @@ def test_a_full_disk_leaves_no_file(store, tmp_path, monkeypatch):
     with pytest.raises(HoldfastError, match="No space"):
         store.bundle("churn", tmp_path / "m.hold")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_links_gets_the_file_all_the_same(store, tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    store.bundle("churn", tmp_path / "m.hold")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.hold"]
+    assert holdfast.get(str(tmp_path / "m.hold")).ref == "churn@v3"
+
+
+def test_a_worker_gets_copies_of_the_blobs(file):
+    from holdfast.api.worker import _folder
+
+    version = holdfast.get(f"{file}:line")
+    with _folder(version) as folder:
+        copy = holdfast.Store(folder)
+        assert copy.blobs.has(version.manifest_id)
+        assert copy.blobs.read(version.record_id)
+    assert not folder.exists()
 
 
 def test_a_coded_blob_is_written_plain(tmp_path, file):

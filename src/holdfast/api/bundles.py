@@ -1,4 +1,4 @@
-"""Bundles: versions in one file, written, opened as a store that is only read, and taken in."""
+"""Versions into one file, and out of one into a store."""
 
 from __future__ import annotations
 
@@ -13,31 +13,11 @@ from holdfast.api.store import Store, is_bundle, resolve
 from holdfast.api.transferring import Transfer, transfer
 from holdfast.api.version import Version
 from holdfast.archive import oci, read
-from holdfast.archive.bundle.blobs import BundleBlobs, NoChecks
-from holdfast.archive.bundle.open import open_bundle
 from holdfast.archive.bundle.write import Item, write
-from holdfast.catalogue.catalogue import Catalogue
 from holdfast.catalogue.history import VersionInfo, whole
-from holdfast.errors import NoStore, UsageError
-from holdfast.record import digest_hex
+from holdfast.errors import UsageError
 
-__all__ = ["Bundled", "Opened", "bundle", "opened", "unbundle"]
-
-
-class Opened(NamedTuple):
-    """A bundle as the parts of a store.
-
-    Attributes:
-        blobs: Its bytes.
-        catalogue: Its versions.
-        checks: None are kept.
-        id: From its index.
-    """
-
-    blobs: BundleBlobs
-    catalogue: Catalogue
-    checks: NoChecks
-    id: str
+__all__ = ["Bundled", "bundle", "unbundle"]
 
 
 class Bundled(NamedTuple):
@@ -54,22 +34,6 @@ class Bundled(NamedTuple):
     versions: list[str]
     blobs: int
     size: int
-
-
-def opened(path: Path) -> Opened:
-    """Open a bundle as a store.
-
-    Raises:
-        NoStore: There is no such file.
-        UsageError: It cannot be read, or is an image layout of something else.
-        Corrupt: It is damaged, or its parts contradict each other.
-    """
-    if not path.exists():
-        raise NoStore(f"There is no bundle {path}.", hint=f"hold bundle NAME {path}", ref=str(path))
-    found = open_bundle(path)
-    return Opened(
-        found.blobs, found.catalogue, NoChecks(found.blobs.url), digest_hex(found.id)[:32]
-    )
 
 
 def bundle(

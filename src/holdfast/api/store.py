@@ -67,9 +67,9 @@ class Store:
             remote = remotes.opened(setting.value)
             self.blobs, self._log, self._checks, self._id = remote
         elif is_bundle(place := _local_path(setting.value)):
-            from holdfast.api import bundles
+            from holdfast.archive.bundle.open import open_bundle
 
-            bundle = bundles.opened(place)
+            bundle = open_bundle(place)
             self.blobs, self._checks, self._id = bundle.blobs, bundle.checks, bundle.id
             self.catalogue = bundle.catalogue
         else:

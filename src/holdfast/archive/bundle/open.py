@@ -15,14 +15,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from holdfast.archive import oci
-from holdfast.archive.bundle.blobs import BundleBlobs, Span
+from holdfast.archive.bundle.blobs import BundleBlobs, NoChecks, Span
 from holdfast.archive.bundle.write import ALIASES, REF_NAME
 from holdfast.catalogue.catalogue import Catalogue
 from holdfast.catalogue.fixed import HeldLog, Listed
 from holdfast.catalogue.history import Attachment, VersionInfo
 from holdfast.catalogue.names import check_alias, is_name
-from holdfast.errors import Corrupt, HoldfastError, NotFound, UsageError
-from holdfast.record import Digest, Manifest, Record, digest_of, parse_digest
+from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound, UsageError
+from holdfast.record import Digest, Manifest, Record, digest_hex, digest_of, parse_digest
 from holdfast.trust.source import FileSource
 from holdfast.trust.tars import TarEntry, read_tar
 
@@ -46,14 +46,14 @@ class Bundle(NamedTuple):
     Attributes:
         blobs: Its blobs.
         catalogue: Its versions.
-        id: Digest of its index.
-        has_history: Whether the logs of its names are in it.
+        checks: None are kept.
+        id: From its index.
     """
 
     blobs: BundleBlobs
     catalogue: Catalogue
-    id: Digest
-    has_history: bool
+    checks: NoChecks
+    id: str
 
 
 class _Listed(msgspec.Struct, frozen=True, rename="camel"):
@@ -82,9 +82,12 @@ def open_bundle(path: Path) -> Bundle:
     """Open a bundle.
 
     Raises:
-        UsageError: There is no such file, or it is an image layout of something else.
+        NoStore: There is no such file.
+        UsageError: It cannot be read, or it is an image layout of something else.
         Corrupt: It is damaged, or its parts contradict each other.
     """
+    if not path.exists() and not path.is_symlink():
+        raise NoStore(f"There is no bundle {path}.", hint=f"hold bundle NAME {path}", ref=str(path))
     try:
         with FileSource(path) as source:
             return _Opening(path, source).bundle()
@@ -102,7 +105,6 @@ class _Opening:
         self._spans: dict[Digest, Span] = {}
         self._entries: dict[str, dict[int, Span]] = {}
         self._documents: dict[str, Span] = {}
-        self._blobs: BundleBlobs | None = None
 
     def bundle(self) -> Bundle:
         names: set[str] = set()
@@ -117,7 +119,7 @@ class _Opening:
             self._check_layers(version.image)
         blobs = BundleBlobs(self._url, os.dup(self._source.fileno()), self._spans)
         catalogue = self._catalogue(versions, blobs)
-        return Bundle(blobs, catalogue, identity, bool(self._entries))
+        return Bundle(blobs, catalogue, NoChecks(self._url), digest_hex(identity)[:32])
 
     def _place(self, entry: TarEntry, names: set[str]) -> None:
         """Note where a member lies; one that no bundle has is refused."""
