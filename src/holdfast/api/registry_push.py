@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,7 +22,7 @@ from holdfast.record import Digest, digest_hex, digest_of
 from holdfast.remote.base import in_parallel
 from holdfast.remote.oci.place import Place, parse_place
 from holdfast.remote.oci.referrers import Beside, put_beside
-from holdfast.remote.oci.registry import MANIFEST_TYPE, Repository, Stored
+from holdfast.remote.oci.registry import MANIFEST_TYPE, BlobsUnknown, Repository, Stored
 from holdfast.remote.oci.session import Session
 from holdfast.store.base import BlobStore
 
@@ -34,6 +35,8 @@ CREATED: Final = "org.opencontainers.image.created"
 LONGEST_ATTACHMENT: Final = 64 << 20
 
 _AT_ONCE: Final = 4
+_TURNS: Final = 4
+_PAUSE: Final = 0.25
 _REMEMBERED: Final = 6
 
 
@@ -155,7 +158,7 @@ class _Pushing:
                 mounted = self._send({digest: artifact.blobs[digest] for digest in sent}, progress)
             shared += sum(sent.pop(digest) for digest in mounted)
             if not is_there:
-                self._repository.put_manifest(self._place.reference, artifact.packed.manifest)
+                self._commit(artifact)
             self._check(artifact.digest, sizes)
             beside = self._attach(version, artifact)
             self._known.add(self._place.repository)
@@ -163,6 +166,23 @@ class _Pushing:
         done = [Sent(version.ref, at, not is_there)]
         count, size = len(sent) + len(beside), sum(sent.values()) + sum(beside)
         return Transfer(str(self._place), done, count, size, shared, [], {})
+
+    def _commit(self, artifact: _Artifact) -> None:
+        """Store the manifest; blobs that were there and are gone by now are sent again.
+
+        Where several push the same blobs at once, docker-registry may for a moment not find some.
+        """
+        sizes = {digest: blob.size for digest, blob in artifact.blobs.items()}
+        for turn in range(_TURNS):
+            try:
+                self._repository.put_manifest(self._place.reference, artifact.packed.manifest)
+            except BlobsUnknown:
+                if turn == _TURNS - 1:
+                    raise
+                time.sleep(_PAUSE * 2**turn)
+                self._send({d: artifact.blobs[d] for d in self._missing(sizes)}, None)
+            else:
+                return
 
     def _missing(self, sizes: Mapping[Digest, int]) -> list[Digest]:
         found = in_parallel(self._repository.size, sizes)

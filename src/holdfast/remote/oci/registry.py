@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
-from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
+from holdfast.remote.oci.session import PROGRESS, Ask, Session
 from holdfast.remote.oci.uploads import Parts, upload
-from holdfast.remote.oci.words import Interrupted
+from holdfast.remote.oci.words import Answer, Interrupted
 
-__all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
+__all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "BlobsUnknown", "Part", "Repository", "Stored"]
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
@@ -29,6 +29,7 @@ _KINDS: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _LONGEST: Final = 4 << 20
+_UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 _CUTS: Final = 6
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/(?:[0-9]{1,15}|\*)")
 
@@ -45,6 +46,10 @@ class Stored(NamedTuple):
     digest: Digest
     media_type: str
     data: bytes
+
+
+class BlobsUnknown(RemoteError):
+    """A registry does not take a manifest, since it does not find blobs of it."""
 
 
 class Part(NamedTuple):
@@ -225,11 +230,18 @@ class Repository:
             Whether the registry keeps it in its list of what refers to its ``subject``.
 
         Raises:
+            BlobsUnknown: The registry says that blobs of it are not there.
             RemoteError: The registry refuses it.
         """
         headers = {"Content-Type": media_type}
         url = f"{self._url}/manifests/{reference}"
-        answer = self._session.ask(Ask("PUT", url, "push", headers, [data]), wanted=(200, 201))
+        ask = Ask("PUT", url, "push", headers, [data])
+        answer = self._session.ask(ask, wanted=(200, 201, 400, 404))
+        if answer.status in (400, 404):
+            refusal = self._session.refusal("PUT", answer)
+            if _UNKNOWN in answer.codes():
+                raise BlobsUnknown(refusal.message, hint=refusal.hint, ref=refusal.ref)
+            raise refusal
         self._compare(answer, digest_of(data))
         return "oci-subject" in answer.headers
 

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 
 from holdfast.errors import RemoteError
 from holdfast.record import Digest
-from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
-from holdfast.remote.oci.words import Interrupted
+from holdfast.remote.oci.session import PROGRESS, Ask, Session
+from holdfast.remote.oci.words import Answer, Interrupted
 
 __all__ = ["Parts", "upload"]
 
