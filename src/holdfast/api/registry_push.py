@@ -22,7 +22,7 @@ from holdfast.record import Digest, digest_hex, digest_of
 from holdfast.remote.base import in_parallel
 from holdfast.remote.oci.place import Place, parse_place
 from holdfast.remote.oci.referrers import Beside, put_beside
-from holdfast.remote.oci.registry import MANIFEST_TYPE, BlobsUnknown, Repository, Stored
+from holdfast.remote.oci.registry import MANIFEST_TYPE, Repository, Stored
 from holdfast.remote.oci.session import Session
 from holdfast.store.base import BlobStore
 
@@ -173,16 +173,13 @@ class _Pushing:
         Where several push the same blobs at once, docker-registry may for a moment not find some.
         """
         sizes = {digest: blob.size for digest, blob in artifact.blobs.items()}
+        reference, manifest = self._place.reference, artifact.packed.manifest
         for turn in range(_TURNS):
-            try:
-                self._repository.put_manifest(self._place.reference, artifact.packed.manifest)
-            except BlobsUnknown:
-                if turn == _TURNS - 1:
-                    raise
-                time.sleep(_PAUSE * 2**turn)
-                self._send({d: artifact.blobs[d] for d in self._missing(sizes)}, None)
-            else:
+            if self._repository.put_manifest(reference, manifest) is not None:
                 return
+            time.sleep(_PAUSE * 2**turn)
+            self._send({d: artifact.blobs[d] for d in self._missing(sizes)}, None)
+        raise self._lost("blobs of the manifest")
 
     def _missing(self, sizes: Mapping[Digest, int]) -> list[Digest]:
         found = in_parallel(self._repository.size, sizes)
@@ -219,12 +216,15 @@ class _Pushing:
         """Ask for everything again, and read the manifest back."""
         gone = self._missing(sizes)
         if gone or self._repository.manifest(manifest) is None:
-            raise RemoteError(
-                f"{self._place} does not hold what was sent to it: "
-                f"{gone[0] if gone else manifest} is missing or has another size.",
-                hint=f"hold push NAME {self._place}",
-                ref=str(self._place),
-            )
+            raise self._lost(gone[0] if gone else manifest)
+
+    def _lost(self, what: str) -> RemoteError:
+        return RemoteError(
+            f"{self._place} does not hold what was sent to it: the registry does not find {what}, "
+            "or has another size of it.",
+            hint=f"hold push NAME {self._place}",
+            ref=str(self._place),
+        )
 
     def _attach(self, version: Version, artifact: _Artifact) -> list[int]:
         """Put the attachments beside the manifest; return the sizes of those that were not."""

@@ -15,9 +15,9 @@ from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
 from holdfast.remote.oci.session import PROGRESS, Ask, Session
 from holdfast.remote.oci.uploads import Parts, upload
-from holdfast.remote.oci.words import Answer, Interrupted
+from holdfast.remote.oci.words import Answer
 
-__all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "BlobsUnknown", "Part", "Repository", "Stored"]
+__all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
 
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
@@ -46,10 +46,6 @@ class Stored(NamedTuple):
     digest: Digest
     media_type: str
     data: bytes
-
-
-class BlobsUnknown(RemoteError):
-    """A registry does not take a manifest, since it does not find blobs of it."""
 
 
 class Part(NamedTuple):
@@ -135,9 +131,9 @@ class Repository:
                     yield chunk
                 if at < end:
                     raise self._wrong(layer, part.whole, f"only {at}")
-            except Interrupted:
+            except RemoteError as error:
                 cuts = 0 if at - before >= PROGRESS else cuts + 1
-                if cuts == _CUTS:
+                if cuts == _CUTS or not error.interrupted:
                     raise
 
     def _between(self, layer: Digest, start: int, end: int, whole: int) -> Iterator[bytes]:
@@ -223,14 +219,16 @@ class Repository:
                 ref=digest,
             )
 
-    def put_manifest(self, reference: str, data: bytes, media_type: str = MANIFEST_TYPE) -> bool:
+    def put_manifest(
+        self, reference: str, data: bytes, media_type: str = MANIFEST_TYPE
+    ) -> bool | None:
         """Store a manifest under a tag or its digest; its blobs must be there.
 
         Returns:
-            Whether the registry keeps it in its list of what refers to its ``subject``.
+            Whether the registry keeps it in its list of what refers to its ``subject``; None when
+            it did not take it, since it does not find the blobs.
 
         Raises:
-            BlobsUnknown: The registry says that blobs of it are not there.
             RemoteError: The registry refuses it.
         """
         headers = {"Content-Type": media_type}
@@ -238,10 +236,9 @@ class Repository:
         ask = Ask("PUT", url, "push", headers, [data])
         answer = self._session.ask(ask, wanted=(200, 201, 400, 404))
         if answer.status in (400, 404):
-            refusal = self._session.refusal("PUT", answer)
             if _UNKNOWN in answer.codes():
-                raise BlobsUnknown(refusal.message, hint=refusal.hint, ref=refusal.ref)
-            raise refusal
+                return None
+            raise self._session.refusal("PUT", answer)
         self._compare(answer, digest_of(data))
         return "oci-subject" in answer.headers
 

@@ -132,8 +132,8 @@ class Session:
             most: Bytes that the answer may have.
 
         Raises:
-            RemoteError: No answer, another status, or a longer answer.
-            Interrupted: The connection was cut and the request cannot just be repeated.
+            RemoteError: No answer, another status, or a longer answer; ``interrupted`` where the
+                connection was cut and the request cannot just be repeated.
         """
         with self.open(ask, wanted=wanted) as response:
             data = b"" if ask.method == "HEAD" else self._whole(response, most)
@@ -154,8 +154,8 @@ class Session:
         """Yield the body of an answer as it comes, not decoded.
 
         Raises:
-            Interrupted: It is cut, or comes too slowly to end.
-            RemoteError: The registry compresses what must come as it is.
+            RemoteError: It is cut, or comes too slowly to end (``interrupted``); or the registry
+                compresses what must come as it is.
         """
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding not in ("", "identity"):
@@ -317,6 +317,10 @@ class Session:
         if parts.scheme == "https" or (parts.scheme == "http" and self._place.plain and is_near):
             return url
         raise self._words.astray(f"{parts.scheme!r:.20} on the host {host!r:.100}")
+
+    def cut(self, why: str) -> RemoteError:
+        """Word a transfer that ended before its time."""
+        return self._words.cut(why)
 
     def refusal(self, method: str, answer: Answer) -> HoldfastError:
         """Word an answer that is not the one wanted."""

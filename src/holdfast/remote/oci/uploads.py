@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from holdfast.errors import RemoteError
 from holdfast.record import Digest
 from holdfast.remote.oci.session import PROGRESS, Ask, Session
-from holdfast.remote.oci.words import Answer, Interrupted
+from holdfast.remote.oci.words import Answer
 
 __all__ = ["Parts", "upload"]
 
@@ -85,7 +85,9 @@ class _Upload:
         while True:
             try:
                 self._send_rest()
-            except Interrupted:
+            except RemoteError as error:
+                if not error.interrupted:
+                    raise
                 if self._is_there():  # it was the answer that was lost
                     return True
                 self._in_chunks = True
@@ -144,7 +146,7 @@ class _Upload:
         too_large = () if self._in_chunks else (413,)
         answer = self._session.ask(ask, wanted=(taken, 204, *_FORGOTTEN, *too_large))
         if answer.status in (*_FORGOTTEN, *too_large):
-            raise Interrupted(f"{self._session.shown} has given an upload up: {answer.status}.")
+            raise self._session.cut(f"it has given an upload up and says {answer.status}")
         return answer
 
     def _between(self, start: int, end: int) -> Iterator[memoryview]:

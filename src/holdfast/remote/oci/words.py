@@ -18,7 +18,6 @@ from holdfast.remote.oci.place import SCHEMES, Place
 __all__ = [
     "LONGEST_WAIT",
     "Answer",
-    "Interrupted",
     "Words",
     "is_untrusted",
     "seconds_to_wait",
@@ -55,10 +54,6 @@ class Answer(NamedTuple):
         return [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
 
 
-class Interrupted(RemoteError):
-    """The connection was cut or fell silent; what was sent may have arrived in part."""
-
-
 class Words:
     """Errors of one registry.
 
@@ -83,13 +78,15 @@ class Words:
             ref=self._shown,
         )
 
-    def cut(self, reason: str) -> Interrupted:
-        """Word a connection that ended before its time."""
-        return Interrupted(
+    def cut(self, reason: str) -> RemoteError:
+        """Word a connection that ended before its time; what was sent may have arrived in part."""
+        error = RemoteError(
             f"The connection to {self._shown} was cut: {reason}. {_KEPT}",
             hint=self._again,
             ref=self._shown,
         )
+        error.interrupted = True
+        return error
 
     def unreachable(self, error: Exception) -> RemoteError:
         """Word that there is no connection."""
