@@ -134,7 +134,7 @@ class Tensors(Mapping[str, TensorView]):
         """Verify every piece that was not opened yet, and hold none of them."""
         rest = self._rest()
         while rest:
-            batch = self._batch(rest)
+            batch = self._batch(rest, _PASSING)
             self._sound(batch)
             rest = rest[len(batch) :]
 
@@ -142,7 +142,7 @@ class Tensors(Mapping[str, TensorView]):
         done = self._views.keys() | self._waiting.keys() | self._passed
         return [n for n in range(len(self._plan.pieces)) if n not in done]
 
-    def _batch(self, numbers: Sequence[int], room: int = _PASSING) -> list[int]:
+    def _batch(self, numbers: Sequence[int], room: int) -> list[int]:
         """Return the first of the pieces, and as many that follow it as there is room for."""
         batch = [numbers[0]]
         room -= self._plan.sizes[numbers[0]]
