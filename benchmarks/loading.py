@@ -11,6 +11,7 @@ believe the stamp that it left, or with verify="always" hash again.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -155,8 +156,9 @@ def step_large(side, folder):
 
 
 def step_prepare(folder):
-    import holdfast
     from safetensors.torch import save_file
+
+    import holdfast
 
     store = holdfast.Store.create(folder / "store")
     (folder / "peer").mkdir()
@@ -167,7 +169,6 @@ def step_prepare(folder):
     time.sleep(SETTLED)
     for name in ("tiny", "big"):
         holdfast.load(name, store=store, verify="always")
-    return None
 
 
 STEPS = {"load": step_load, "save": step_save, "large": step_large, "prepare": step_prepare}
@@ -176,7 +177,7 @@ STEPS = {"load": step_load, "save": step_save, "large": step_large, "prepare": s
 def apart(step, *words):
     """Run a step in a process of its own and return what it printed."""
     command = [sys.executable, __file__, "--step", step, *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - our own file
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
@@ -185,7 +186,12 @@ def sample(step, *words):
 
 
 def load_rows(folder):
-    for cold, use in (("warm", ""), ("warm", "every page"), ("warm", "every byte"), ("cold", "every page")):
+    for cold, use in (
+        ("warm", ""),
+        ("warm", "every page"),
+        ("warm", "every byte"),
+        ("cold", "every page"),
+    ):
         took = alternate(
             {
                 side: partial(sample, "load", side, folder, use, cold)
@@ -196,7 +202,13 @@ def load_rows(folder):
         what = f"{cold} load" + (f", {use}" if use else ", nothing touched")
         most = {"warm": 1.1, "cold": 1.0}[cold] if use else None
         clock = "wall" if cold == "cold" else "cpu"
-        yield compared(f"{what}: with a stamp vs load_file", took["stamped"], took["peer"], most=most, clock=clock)
+        yield compared(
+            f"{what}: with a stamp vs load_file",
+            took["stamped"],
+            took["peer"],
+            most=most,
+            clock=clock,
+        )
         yield compared("  every byte hashed", took["verified"], took["peer"], clock=clock)
         if cold == "cold":
             yield compared("  with a stamp", took["stamped"], took["peer"])
@@ -207,18 +219,20 @@ def save_rows(folder):
     sides = ("write", "whole", "peer")
     took = alternate({side: partial(sample, "save", side, folder) for side in sides}, ROUNDS)
     peer = took["peer"]
-    yield compared("save: hash and write vs save_file, fsync", took["write"], peer, most=1.5, clock="wall")
+    yield compared(
+        "save: hash and write vs save_file, fsync", took["write"], peer, most=1.5, clock="wall"
+    )
     yield compared("  the whole save, proof and log", took["whole"], peer, clock="wall")
     yield compared("  the whole save", took["whole"], peer)
 
 
-def hash_row(folder):
+def hash_rows(folder):
     """Return what SHA-256 alone takes, which a verified load and a save cannot go below."""
     import hashlib
 
     data = (folder / "peer" / "big.safetensors").read_bytes()
     took = timed(lambda: hashlib.sha256(data).digest())[1]
-    return Row(f"SHA-256 of {len(data) / 1e6:.0f} MB, one thread, cpu", f"{took.cpu * 1e3:.0f} ms")
+    yield Row(f"SHA-256 of {len(data) / 1e6:.0f} MB, one thread, cpu", f"{took.cpu * 1e3:.0f} ms")
 
 
 def large_rows(folder):
@@ -229,7 +243,9 @@ def large_rows(folder):
             time.sleep(SETTLED)
         said = apart("large", side, folder)
         what = {"save": "save", "always": "load, hashed", "auto": "load, stamped"}[side]
-        yield at_most(f"{size:.1f} GB: anonymous memory of a {what}", said["extra"] / 1e6, 300, "MB")
+        yield at_most(
+            f"{size:.1f} GB: anonymous memory of a {what}", said["extra"] / 1e6, 300, "MB"
+        )
         yield Row("  wall, cpu", f"{said['took'][0]:.1f} s, {said['took'][1]:.1f} s")
 
 
@@ -244,11 +260,12 @@ def main():
         os.environ["HOLDFAST_CACHE"] = str(folder / "cache")
         os.environ["OMP_NUM_THREADS"] = "1"
         apart("prepare", folder)
+        parts = [] if given.only_large else [hash_rows, load_rows, save_rows]
+        parts += [large_rows] if given.large or given.only_large else []
         rows = []
-        if not given.only_large:
-            rows += [hash_row(folder), *load_rows(folder), *save_rows(folder)]
-        if given.large or given.only_large:
-            rows += large_rows(folder)
+        for row in itertools.chain.from_iterable(part(folder) for part in parts):
+            print(*row, sep="  ", file=sys.stderr, flush=True)
+            rows.append(row)
     show(f"{LAYERS} x Linear({WIDTH}) and a head, float32, 403 MB", rows)
 
 

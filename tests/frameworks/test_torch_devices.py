@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -87,8 +88,9 @@ def test_on_the_cpu_tensors_stay_maps_of_the_store(version, held):
     state = holdfast.load("net", store=version.store, device="cpu")
     assert held["all"] == 0
     address = state["t3"].data_ptr()
-    maps = [line.split() for line in open("/proc/self/maps") if "/blobs/sha256/" in line]
-    spans = [[int(end, 16) for end in line[0].split("-")] for line in maps]
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    maps = [line.split()[0].split("-") for line in lines if "/blobs/sha256/" in line]
+    spans = [[int(end, 16) for end in ends] for ends in maps]
     assert any(start <= address < end for start, end in spans)
 
 
@@ -96,4 +98,4 @@ def test_a_device_that_is_not_here_is_told_before_anything_is_read(version, held
     with pytest.raises(UsageError, match="There is no device 'cuda'") as caught:
         holdfast.load("net", store=version.store, device="cuda")
     assert held["all"] == 0
-    assert caught.value.hint == 'holdfast.load("net", device="cpu")'
+    assert caught.value.hint == 'holdfast.load("net@v1", device="cpu")'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -76,6 +76,23 @@ class OpenedVersion(NamedTuple):
     def checked(self) -> str:
         """How the tensors looked up so far were verified."""
         return self.tensors.checked
+
+
+class _Passing(TensorView):
+    """A tensor whose bytes are fetched when they are asked for, and held by whoever asked."""
+
+    __slots__ = ("_fetch",)
+    _fetch: Callable[[], memoryview]
+
+    def __init__(self, entry: layout.TensorLike, fetch: Callable[[], memoryview]) -> None:
+        for name, value in (("dtype", entry.dtype), ("shape", tuple(entry.shape))):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_fetch", fetch)
+
+    @property
+    def data(self) -> memoryview:
+        """Its bytes, verified."""
+        return self._fetch()
 
 
 class Tensors(Mapping[str, TensorView]):
@@ -205,12 +222,12 @@ class Tensors(Mapping[str, TensorView]):
         if name not in self._places:  # every tensor is empty, so there are no pieces
             return TensorView(entry.dtype, tuple(entry.shape), memoryview(bytearray()))
         number, offset = self._places[name]
+        if self._passing and len(self._plan.pieces[number]) == 1:
+            return _Passing(entry, partial(self._pass, number))
         if number not in self._views:
             part = self._part(number, offset, entry)
             if part is not None:
                 return TensorView(entry.dtype, tuple(entry.shape), part)
-            if self._passing and len(self._plan.pieces[number]) == 1:
-                return TensorView(entry.dtype, tuple(entry.shape), self._pass(number))
             (self._views[number],) = self._sound([number])
         data = self._views[number][offset : offset + layout.nbytes(entry)]
         return TensorView(entry.dtype, tuple(entry.shape), data)
