@@ -23,7 +23,7 @@ from pathlib import Path
 
 from timing import AnonymousPeak, Row, Sample, alternate, at_most, compared, show, timed
 
-ROUNDS = int(os.environ.get("R", "7"))
+ROUNDS = 7
 WIDTH, LAYERS, CLASSES = 2048, 24, 10
 SETTLED = 2.1  # a file younger than two seconds is not stamped
 LARGE_TENSORS, LARGE_BYTES = 40, 256 << 20
@@ -125,7 +125,7 @@ def step_save(side, folder):
 
 
 def mapped(folder):
-    """Return the arrays of the large model, each a map of one file; a page is not memory of ours."""
+    """Return the arrays of the large model, maps of one file, whose pages are no memory of ours."""
     import numpy as np
 
     path = folder / "large.bin"

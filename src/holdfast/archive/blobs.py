@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from holdfast.archive import layout
 from holdfast.archive.stamps import Identity, Stamps
-from holdfast.errors import Corrupt, NotFound
+from holdfast.errors import Corrupt, HoldfastError, NotFound
 from holdfast.record import Digest, TensorEntry, digest_of
 from holdfast.remote.base import in_parallel
 from holdfast.store.base import BlobStore, Distant
@@ -122,7 +122,7 @@ class Blobs:
 
     def _ahead(self, digest: Digest) -> None:
         with (
-            contextlib.suppress(NotFound),
+            contextlib.suppress(HoldfastError),  # it was only to be faster
             contextlib.closing(self._store.open_blob(digest)) as reading,
         ):
             if isinstance(reading, LocalReading):
