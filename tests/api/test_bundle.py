@@ -313,6 +313,23 @@ def test_many_pieces_share_layers_and_load_one_by_one(tmp_path, monkeypatch):
     assert facts(holdfast.get("many", store=to)) == facts(version)
 
 
+def test_a_bundle_that_was_cut_meanwhile_is_refused(store, tmp_path):
+    path = tmp_path / "m.hold"
+    store.bundle("churn", path)
+    opened = holdfast.Store(path)
+    path.chmod(0o644)
+    os.truncate(path, 60_000)
+    with pytest.raises(Corrupt, match="shorter"):
+        holdfast.load("churn", store=opened)
+
+
+def test_many_bundles_can_be_open_and_give_their_descriptors_back(file):
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - numbers, not paths
+    for _ in range(50):
+        holdfast.load(f"{file}:churn")
+    assert len(os.listdir("/dev/fd")) < before + 25  # noqa: PTH208 - as above
+
+
 def test_a_damaged_blob_is_refused_and_the_others_are_taken_in(store, tmp_path):
     path = tmp_path / "m.hold"
     store.bundle(["churn@v3", "line"], path)
