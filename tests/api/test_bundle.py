@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import tarfile
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import holdfast
+from holdfast.api.history import forget
 from holdfast.archive import read
 from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound, PartlyDone, UsageError
 from holdfast.store import reading
@@ -156,6 +158,31 @@ def test_a_history_comes_back_byte_for_byte(store, whole, tmp_path):
         holdfast.Store(whole).catalogue.tag("churn", 1, set_={"a": "b"}, unset=[], by="a")
 
 
+def test_forgotten_versions_stay_out_of_a_history(store, tmp_path):
+    near, to = (holdfast.Store.create(tmp_path / name) for name in ("near", "to"))
+    for k in (1, 2, 3):
+        holdfast.save(arrays(k), "churn", store=near)
+    forget(["churn@v2"], store=near)
+    near.bundle("churn", tmp_path / "h.hold", history=True)
+    to.unbundle(tmp_path / "h.hold", history=True)
+    assert [v.ref for v in holdfast.versions("churn", store=to)] == ["churn@v1", "churn@v3"]
+    assert holdfast.save(arrays(4), "churn", store=to).ref == "churn@v4"
+
+
+def test_the_manifest_of_a_version_is_the_same_under_every_number(store, tmp_path):
+    other = holdfast.Store.create(tmp_path / "other")
+    other.pull("churn@v3", store)
+    digests = set()
+    for source, ref in ((store, "churn@v3"), (other, "churn@v1")):
+        file = tmp_path / f"{ref}.hold"
+        source.bundle(ref, file)
+        with tarfile.open(file) as archive:
+            (listed,) = json.load(archive.extractfile("index.json"))["manifests"]
+        assert listed["annotations"] == {"org.opencontainers.image.ref.name": ref}
+        digests.add(listed["digest"])
+    assert len(digests) == 1
+
+
 def test_a_bundle_is_a_source_like_any_store(file, tmp_path):
     source = holdfast.Store(file)
     there = holdfast.Store.create(tmp_path / "to")
@@ -284,6 +311,23 @@ def test_many_pieces_share_layers_and_load_one_by_one(tmp_path, monkeypatch):
     to = holdfast.Store.create(tmp_path / "to")
     to.unbundle(tmp_path / "m.hold")
     assert facts(holdfast.get("many", store=to)) == facts(version)
+
+
+def test_a_bundle_that_was_cut_meanwhile_is_refused(store, tmp_path):
+    path = tmp_path / "m.hold"
+    store.bundle("churn", path)
+    opened = holdfast.Store(path)
+    path.chmod(0o644)
+    os.truncate(path, 60_000)
+    with pytest.raises(Corrupt, match="shorter"):
+        holdfast.load("churn", store=opened)
+
+
+def test_many_bundles_can_be_open_and_give_their_descriptors_back(file):
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208 - numbers, not paths
+    for _ in range(50):
+        holdfast.load(f"{file}:churn")
+    assert len(os.listdir("/dev/fd")) < before + 25  # noqa: PTH208 - as above
 
 
 def test_a_damaged_blob_is_refused_and_the_others_are_taken_in(store, tmp_path):

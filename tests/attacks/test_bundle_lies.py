@@ -237,7 +237,7 @@ def test_a_bundle_cut_anywhere_is_refused_or_whole(members, tmp_path_factory, da
     assert (found[1]["small"] == 1).all()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_is_found_or_means_nothing(members, tmp_path_factory, data):
     small = {name: value for name, value in members.items() if len(value) < 1 << 16}

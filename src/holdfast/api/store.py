@@ -104,6 +104,10 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        """Travel to another process as the URL, so that its methods run in any executor."""
+        return (type(self), (self.url,))
+
     @property
     def path(self) -> Path:
         """Its folder on this machine.

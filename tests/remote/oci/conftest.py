@@ -21,8 +21,6 @@ from holdfast.remote.oci.place import parse_place
 from holdfast.remote.oci.registry import Repository
 from holdfast.remote.oci.session import Session
 
-pytest.importorskip("httpx", reason="httpx is not installed")
-
 USER, SECRET = "ana", "correct horse"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
 
@@ -262,6 +260,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     """Run a registry; docker's configuration is empty, and caches are the test's own."""
+    pytest.importorskip("httpx", reason="httpx is not installed")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "cache"))
     registry = Stub()
@@ -274,6 +273,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 @pytest.fixture(scope="session")
 def new_stub() -> type[Stub]:
     """Return what makes another registry."""
+    pytest.importorskip("httpx", reason="httpx is not installed")
     return Stub
 
 

@@ -157,7 +157,7 @@ def test_redirections_in_circles_end(stub, repository):
     assert len(stub.asked) < 10
 
 
-def test_a_registry_behind_tls_is_not_asked_in_clear():
+def test_a_registry_behind_tls_is_not_asked_in_clear(stub):
     with Session(parse_place("oci://registry.example.org/net:v1")) as session:
         url = session.beside("http://registry.example.org/v2/net/blobs/uploads/1?a=b")
         assert url == "https://registry.example.org/v2/net/blobs/uploads/1?a=b"

@@ -24,8 +24,6 @@ import pytest
 
 import holdfast
 
-pytest.importorskip("httpx", reason="httpx is not installed")
-
 ROOT = Path(__file__).parents[3]
 ORAS = ROOT / ".venvs" / "oras"
 USER, SECRET = "tester", "a-secret-of-the-tests"
@@ -276,6 +274,7 @@ def tokens(tmp_path: Path) -> Iterator[TokenServer]:
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Give each test caches and a docker configuration of its own; return the latter's folder."""
+    pytest.importorskip("httpx", reason="httpx is not installed")
     monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     (tmp_path / "docker").mkdir()

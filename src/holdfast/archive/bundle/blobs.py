@@ -1,10 +1,11 @@
-"""The blobs of a bundle: views of the one file, which is mapped as a whole."""
+"""The blobs of a bundle: parts of the one file, which stays open."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import NamedTuple, NoReturn
 
 from holdfast.errors import Corrupt, NotFound, UsageError
@@ -27,44 +28,6 @@ class Span(NamedTuple):
     size: int
 
 
-class _Part:
-    """An open blob: a part of the mapped file.
-
-    Attributes:
-        size: Bytes.
-    """
-
-    def __init__(self, file: _File, span: Span) -> None:
-        self._file = file
-        self._span = span
-        self.size = span.size
-
-    def view(self) -> memoryview:
-        """Return all bytes, mapped privately, writable without harm."""
-        start, size = self._span
-        return self._file.view[start : start + size]
-
-    def identity(self) -> tuple[int, ...] | None:
-        """Return the file's numbers and where the part begins, None when they prove nothing."""
-        whole = self._file.reading.identity()
-        return None if whole is None else (*whole, self._span.start)
-
-    def close(self) -> None:
-        """Do nothing: the file stays open for the other parts."""
-
-
-class _File:
-    """The open file of a bundle, mapped when the first part is viewed."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.reading = LocalReading(descriptor)
-        weakref.finalize(self, self.reading.close)
-
-    @cached_property
-    def view(self) -> memoryview:
-        return self.reading.view()
-
-
 class BundleBlobs:
     """A blob store in one file that is only read.
 
@@ -79,8 +42,9 @@ class BundleBlobs:
 
     def __init__(self, url: str, descriptor: int, spans: Mapping[Digest, Span]) -> None:
         self.url = url
-        self._file = _File(descriptor)
+        self._descriptor = descriptor
         self._spans = spans
+        weakref.finalize(self, os.close, descriptor)
 
     def has(self, digest: Digest) -> bool:
         """Say whether the blob is there."""
@@ -88,7 +52,7 @@ class BundleBlobs:
 
     def size(self, digest: Digest) -> int:
         """Return its size in bytes; raises ``NotFound``."""
-        return self.open_blob(digest).size
+        return self._span(digest).size
 
     def freshen(self, digest: Digest) -> bool:
         """Say whether the blob is there; nothing is ever deleted here."""
@@ -96,13 +60,23 @@ class BundleBlobs:
 
     def read(self, digest: Digest) -> bytes:
         """Return a whole blob, hashed and compared; raises ``NotFound`` and ``Corrupt``."""
-        data = bytes(self.open_blob(digest).view())
+        data = self.read_range(digest, 0, self.size(digest))
         if digest_of(data) != digest:
             raise self.damaged(digest)
         return data
 
-    def open_blob(self, digest: Digest) -> _Part:
+    def open_blob(self, digest: Digest) -> LocalReading:
         """Open a blob for viewing, not hashed; raises ``NotFound``."""
+        return LocalReading(os.dup(self._descriptor), self._span(digest))
+
+    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset``, not hashed; raises ``NotFound``."""
+        if offset < 0 or length < 0 or offset + length > self.size(digest):
+            raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
+        with contextlib.closing(self.open_blob(digest)) as reading:
+            return reading.read_range(offset, length)
+
+    def _span(self, digest: Digest) -> Span:
         span = self._spans.get(digest)
         if span is None:
             raise NotFound(
@@ -110,14 +84,7 @@ class BundleBlobs:
                 hint=f"hold ls {self.url}",
                 ref=digest,
             )
-        return _Part(self._file, span)
-
-    def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset``, not hashed; raises ``NotFound``."""
-        part = self.open_blob(digest)
-        if offset < 0 or length < 0 or offset + length > part.size:
-            raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
-        return bytes(part.view()[offset : offset + length])
+        return span
 
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob."""
