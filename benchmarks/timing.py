@@ -36,6 +36,8 @@ def timed(action):
 def alternate(actions, rounds):
     """Run every action once per round, so that a busy machine is busy for all of them.
 
+    Every second round goes the other way round, so that nobody is always the first.
+
     Args:
         actions: Name to a callable that returns the seconds of what it measures.
         rounds: How often.
@@ -44,9 +46,9 @@ def alternate(actions, rounds):
         Name to samples.
     """
     samples = {name: [] for name in actions}
-    for _ in range(rounds):
-        for name, action in actions.items():
-            samples[name].append(action())
+    for number in range(rounds):
+        for name in list(actions)[:: -1 if number % 2 else 1]:
+            samples[name].append(actions[name]())
     return samples
 
 

@@ -61,7 +61,8 @@ def test_listing_and_log_need_no_numpy(tmp_path):
     code = (
         "import sys\n"
         "from holdfast.cli.main import main\n"
-        "for words in (['ls'], ['log', 'm'], ['ls', 'nothing']):\n"
+        "bundled = ['ls', 'm.hold'], ['log', 'm.hold'], ['ls', 'm.hold:m']\n"
+        "for words in (['ls'], ['log', 'm'], ['ls', 'nothing'], *bundled):\n"
         "    try:\n"
         "        main(words)\n"
         "    except SystemExit:\n"
@@ -75,12 +76,14 @@ def test_listing_and_log_need_no_numpy(tmp_path):
 
     store = tmp_path / "store"
     holdfast.save({"a": np.arange(3)}, "m", store=store)
+    holdfast.Store(store).bundle("m", tmp_path / "m.hold", history=True)
     env = {**os.environ, "HOLDFAST_STORE": str(store)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", code],
+        env=env, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "saved m@v1" in done.stdout
+    assert done.stdout.count("saved m@v1") == 2
 
 
 def closure(distribution: str) -> set[str]:

@@ -22,6 +22,7 @@ REQUIREMENTS: Final[dict[str, str]] = {
     "catboost": "catboost>=1.2",
     "flax": "flax>=0.12",
     "h5py": "h5py>=3.10",
+    "httpx": "httpx>=0.27",
     "jax": "jax>=0.10",
     "keras": "keras>=3.5",
     "lightgbm": "lightgbm>=3.3",

@@ -47,7 +47,7 @@ def test_a_shared_model_is_one_file():
 
 @pytest.mark.parametrize("key", ["a/../b", "C:\\x", "é", ".", "..", "a b", "\x00", "x" * 500])
 def test_names_suit_every_file_system(key):
-    from holdfast.archive.read import is_file_name
+    from holdfast.archive.paths import is_file_name
 
     encoded, again = round_trip({key: Native(b"one")})
     (name,) = encoded.files

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from holdfast.archive.read import is_file_name
+from holdfast.archive.paths import is_file_name
 from holdfast.trust import onnx_graph
 from holdfast.trust.onnx_operators import Judgement, judge, minimum_runtime
 

@@ -337,5 +337,5 @@ def test_checks_are_kept_in_the_store_that_was_verified(near, far):
 
 
 def test_a_bucket_is_not_compacted(server, store_at):
-    with pytest.raises(Unsupported, match="in a bucket"):
+    with pytest.raises(Unsupported, match="not a folder"):
         compact(store=store_at(server))

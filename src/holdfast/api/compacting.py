@@ -87,7 +87,7 @@ def compact(
 
     Raises:
         NotFound: There is no such model.
-        Unsupported: The store is in a bucket.
+        Unsupported: The store is in a bucket or a bundle.
         Conflict: A prune or another compact is at work.
         Corrupt: A blob is damaged; it stays as it is, and so does what comes after it.
         NoSpace: There is no room for one more coded blob.
@@ -95,7 +95,7 @@ def compact(
     opened = the_store(store)
     if not isinstance(opened.blobs, LocalStore):
         raise Unsupported(
-            f"The store {opened.url} is in a bucket, and only stores in folders are compacted.",
+            f"The store {opened.url} is not a folder, and only stores in folders are compacted.",
             hint=f"hold pull NAME {opened.url} --store ./models",
             ref=opened.url,
         )

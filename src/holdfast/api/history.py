@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.api.refs import parse_ref
-from holdfast.api.store import Store, resolve, the_store
+from holdfast.api.store import Store, placed, resolve, the_store
 from holdfast.api.version import Version
 from holdfast.catalogue.history import History
 from holdfast.environment import capture
@@ -24,15 +24,16 @@ def get(ref: str, *, store: StoreLike = None) -> Version:
     """Return a version without loading or running anything of it.
 
     Args:
-        ref: ``name`` (the newest), ``name@v3``, ``name@alias`` or ``name@sha256:…``.
+        ref: ``name`` (the newest), ``name@v3``, ``name@alias`` or ``name@sha256:…``; or one of
+            these in a bundle, ``path/file.hold:name@v3``.
         store: Store or path; default: the store in force.
 
     Raises:
         NotFound: No such name, version or alias.
-        NoStore: There is no store.
+        NoStore: There is no store, or no such bundle.
     """
-    opened = the_store(store)
-    return Version(opened, resolve(ref, opened))
+    opened, inside = placed(ref, store)
+    return Version(opened, resolve(inside, opened))
 
 
 def versions(name: str, *, store: StoreLike = None) -> list[Version]:
@@ -41,8 +42,8 @@ def versions(name: str, *, store: StoreLike = None) -> list[Version]:
     Raises:
         NotFound: No such name.
     """
-    opened = the_store(store)
-    return [Version(opened, info) for info in opened.catalogue.versions(name)]
+    opened, inside = placed(name, store)
+    return [Version(opened, info) for info in opened.catalogue.versions(inside)]
 
 
 def promote(ref: str, *, to: str, reason: str | None = None, store: StoreLike = None) -> Version:
@@ -161,7 +162,8 @@ def log(
         NotFound: No such name.
         Corrupt: The log's chain is broken.
     """
-    return list(the_store(store).catalogue.history(name, at=at).entries)
+    opened, inside = placed(name, store)
+    return list(opened.catalogue.history(inside, at=at).entries)
 
 
 def tag(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.api.history import get
+from holdfast.api.refs import in_bundle
 from holdfast.api.scanning import scan
 from holdfast.api.store import Store
 
@@ -19,7 +20,7 @@ def inspect(
     """Describe a version or a model file as JSON-like facts.
 
     Args:
-        what: A reference, or a path to a file.
+        what: A reference, or a path to a file. A bundle of one model is its newest version.
         store: Store or path; default: the store in force.
 
     Returns:
@@ -31,7 +32,7 @@ def inspect(
         NotFound: No such version.
     """
     path = Path(what)
-    if isinstance(what, os.PathLike) or path.is_file():
+    if in_bundle(str(what)) is None and (isinstance(what, os.PathLike) or path.is_file()):
         return _file_facts(path)
     version = get(str(what), store=store)
     record, content = version.record, version.content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from holdfast import codec, frameworks
 from holdfast.api.store import Store
 from holdfast.archive import golden as goldens, read
 from holdfast.codec.registry import Registry
+from holdfast.codec.tensors import TensorData
 from holdfast.environment import capture
 from holdfast.environment.facts import facts
 from holdfast.errors import BehaviourMismatch, HoldfastError, UsageError
@@ -33,6 +35,7 @@ _log = logging.getLogger("holdfast")
 
 # Ends the key under which a refusal by replay is remembered, for preflight.
 REFUSED: Final = "-refused"
+_HERE: Final = LoadOptions(device="cpu")
 LEVELS: Final = {"inputs": "replayed", "synthetic": "replayed on synthetic inputs"}
 
 
@@ -47,6 +50,7 @@ class OpenVersion:
         golden: The golden set, or None.
         golden_blob: Its verified bytes, or None.
         checked: ``hashed``, ``stamped`` or ``unchecked``.
+        verify_rest: Verifies what the adapter has not looked up; raises ``Corrupt``.
     """
 
     content: Content
@@ -55,6 +59,7 @@ class OpenVersion:
     golden: goldens.Golden | None
     golden_blob: memoryview | None
     checked: str
+    verify_rest: Callable[[], None]
 
     def replay(self, behaviour: goldens.Behaviour, registry: Registry) -> goldens.Replay:
         """Run the golden set on a built model; raises ``Corrupt`` without one."""
@@ -97,24 +102,42 @@ def behaviour_of(adapter: Adapter, model: Any) -> goldens.Behaviour:
     )
 
 
-def open_for(store: Store, manifest: Digest, registry: Registry, *, verify: str) -> OpenVersion:
+def open_for(
+    store: Store,
+    manifest: Digest,
+    registry: Registry,
+    *,
+    verify: str,
+    options: LoadOptions = _HERE,
+    live: Mapping[str, TensorData] | None = None,
+) -> OpenVersion:
     """Open a version for building: everything checked that can be checked without building.
+
+    Large tensors that go to another device are checked when the adapter looks them up, a few at a
+    time, so that the host's memory never holds them all; those that it does not look up are for
+    ``OpenVersion.verify_rest``.
 
     Args:
         store: Where it is.
         manifest: Its manifest's digest.
         registry: The closed registry.
         verify: ``"auto"`` (hash unless a stamp stands for it), ``"always"`` or ``"never"``.
+        options: What the caller asked of the load.
+        live: What this process just wrote as this version; see ``read.open_version``.
 
     Raises:
         Corrupt: Bytes, documents or structure are not what was saved.
         EnvironmentMismatch: A type id is not known here.
     """
-    opened = read.open_version(store.blobs, manifest, verify=verify, stamps=store.stamps)
+    opened = read.open_version(store.blobs, manifest, verify=verify, stamps=store.stamps, live=live)
     entries = {entry.name: entry for entry in opened.content.tensors}
     audit = codec.audit(opened.content.structure, entries, registry, opened.files)
-    opened.tensors.open_all()
     record = opened.record
+    adapter = frameworks.adapter_named(opened.content.framework)
+    if frameworks.takes_away(adapter, options, record.environment):
+        opened.tensors.pass_on()
+    else:
+        opened.tensors.open_all()
     golden = None if record.golden is None else goldens.Golden.parse(record.golden)
     blob = None
     if golden is not None and golden.blob is not None:
@@ -126,7 +149,8 @@ def open_for(store: Store, manifest: Digest, registry: Registry, *, verify: str)
         files=opened.files,
         facts=record.environment,
     )
-    return OpenVersion(opened.content, record, parts, golden, blob, opened.checked)
+    rest = opened.tensors.verify_rest
+    return OpenVersion(opened.content, record, parts, golden, blob, opened.checked, rest)
 
 
 def require_known(ref: str, *, verify: str, replay: str) -> None:
@@ -156,11 +180,12 @@ def load_model(
     """
     require_known(ref, verify=verify, replay=replay)
     registry = frameworks.registry()
-    opened = open_for(store, manifest, registry, verify=verify)
-    adapter = frameworks.adapter_named(opened.content.framework)
-    reading = _reading(registry, opened)
     try:
+        opened = open_for(store, manifest, registry, verify=verify, options=options)
+        adapter = frameworks.adapter_named(opened.content.framework)
+        reading = _reading(registry, opened)
         model = adapter.unpack(opened.parts, reading, options)
+        opened.verify_rest()
     except HoldfastError as error:
         error.hint = error.hint.replace('"REF"', f'"{ref}"')
         raise

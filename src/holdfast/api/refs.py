@@ -1,4 +1,8 @@
-"""References: ``churn``, ``churn@v3``, ``churn@prod``, ``churn@sha256:ab12…``."""
+"""References: ``churn``, ``churn@v3``, ``churn@prod``, ``churn@sha256:ab12…``.
+
+A bundle may stand before one, ``path/file.hold:churn@v3``, or alone where it holds one model. What
+ends in ``.hold`` or has ``.hold:`` in it is always a bundle.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import NamedTuple
 
 from holdfast.errors import UsageError
 
-__all__ = ["Ref", "parse_ref"]
+__all__ = ["Ref", "in_bundle", "parse_ref"]
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,9})")
+_BUNDLE = re.compile(r"(.*?\.hold)(?::([^/]*))?", re.DOTALL)
 
 
 class Ref(NamedTuple):
@@ -29,6 +34,12 @@ class Ref(NamedTuple):
         if isinstance(self.selector, int):
             return f"{self.name}@v{self.selector}"
         return f"{self.name}@{self.selector}"
+
+
+def in_bundle(text: object) -> tuple[str, str] | None:
+    """Return the bundle and the rest of a reference into one, None for any other reference."""
+    found = _BUNDLE.fullmatch(text) if isinstance(text, str) else None
+    return None if found is None else (found[1], found[2] or "")
 
 
 def parse_ref(text: object) -> Ref:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.archive.read import is_file_name
+from holdfast.archive.paths import is_file_name
 from holdfast.errors import UsageError
 from holdfast.trust import secrets
 

@@ -176,13 +176,13 @@ class _Saving:
         self._step("hash and write")
         healed = 0
         try:
-            proof = self._prove(adapter, kept.manifest_id, captured, model)
+            proof = self._prove(adapter, kept.manifest_id, captured, model, payload)
         except Corrupt:
             healed = self._set_damaged_aside(kept)
             if not healed:
                 raise
             kept = self._write(adapter, payload, beside, described, record)
-            proof = self._prove(adapter, kept.manifest_id, captured, model)
+            proof = self._prove(adapter, kept.manifest_id, captured, model, payload)
         self._step("re-read and replay")
         twins = self.store.catalogue.by_content(self.name, kept.manifest.content)
         info = self._commit(kept, record.author)
@@ -343,9 +343,10 @@ class _Saving:
         manifest: Digest,
         captured: goldens.Captured | None,
         model: Any,
+        payload: Payload,
     ) -> str:
         """Build the model again from the store and replay its golden set."""
-        opened = open_for(self.store, manifest, self.registry, verify="auto")
+        opened = open_for(self.store, manifest, self.registry, verify="auto", live=payload.tensors)
         try:
             again = adapter.unpack(opened.parts, self.registry, LoadOptions(device="cpu"))
         except EnvironmentMismatch:  # a class of the user's own: it loads with into= or register

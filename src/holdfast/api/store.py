@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from holdfast.api.refs import Ref, parse_ref
+from holdfast.api.refs import Ref, in_bundle, parse_ref
 from holdfast.api.settings import cache_folder, store_setting
 from holdfast.archive.stamps import Stamps
 from holdfast.catalogue.base import Log
@@ -24,11 +24,12 @@ from holdfast.store.local import LocalStore
 
 if TYPE_CHECKING:
     from holdfast.api.ageing import Ageing
+    from holdfast.api.bundles import Bundled
     from holdfast.api.fixity import Fixity
     from holdfast.api.transferring import Transfer
     from holdfast.archive.checks import Checks
 
-__all__ = ["Store", "resolve", "the_store"]
+__all__ = ["Store", "is_bundle", "placed", "resolve", "the_store"]
 
 _KNOWN_STORES: Final = "stores"
 _REMOTE: Final = ("s3", "gs", "az")
@@ -38,9 +39,9 @@ class Store:
     """A store that is there; ``Store.create`` makes one.
 
     Args:
-        url: Path of a folder, or ``s3://BUCKET/FOLDER``, ``gs://…``, ``az://…`` with credentials
-            from the environment. None: the store in force (argument > HOLDFAST_STORE >
-            ``holdfast.toml`` > the user's data folder).
+        url: Path of a folder, or of a bundle, which is only read; or ``s3://BUCKET/FOLDER``,
+            ``gs://…``, ``az://…`` with credentials from the environment. None: the store in force
+            (argument > HOLDFAST_STORE > ``holdfast.toml`` > the user's data folder).
 
     Attributes:
         url: Where it is, as text.
@@ -65,8 +66,14 @@ class Store:
 
             remote = remotes.opened(setting.value)
             self.blobs, self._log, self._checks, self._id = remote
+        elif is_bundle(place := _local_path(setting.value)):
+            from holdfast.archive.bundle.open import open_bundle
+
+            bundle = open_bundle(place)
+            self.blobs, self._checks, self._id = bundle.blobs, bundle.checks, bundle.id
+            self.catalogue = bundle.catalogue
         else:
-            local = LocalStore.open(_local_path(setting.value))
+            local = LocalStore.open(place)
             self._path = local.path
             self._log = DiskLog(local.path / "log", local.path / "tmp")
             self._checks = LocalChecks(local.path / "checks", local.path / "tmp")
@@ -83,6 +90,11 @@ class Store:
             remotes.create(value)
             return cls(value)
         path = _local_path(value)
+        if is_bundle(path):
+            raise UsageError(
+                f"{path} is the name of a bundle, which is written whole.",
+                hint=f"hold bundle NAME {path}",
+            )
         if not (path / "store.json").exists():
             LocalStore.create(path)
         store = cls(path)
@@ -91,6 +103,10 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        """Travel to another process as the URL, so that its methods run in any executor."""
+        return (type(self), (self.url,))
 
     @property
     def path(self) -> Path:
@@ -123,6 +139,58 @@ class Store:
         index = self._cache("index") / f"{self.key}.sqlite"
         return Catalogue(self._log, index)
 
+    def bundle(
+        self,
+        refs: str | Sequence[str],
+        path: str | os.PathLike[str],
+        *,
+        history: bool = False,
+        aliases: bool = False,
+    ) -> Bundled:
+        """Write versions to one file, whole or not at all; blobs that they share are in it once.
+
+        ``load("FILE.hold:churn@v3")`` loads from it where it lies, and ``Store("FILE.hold")`` is
+        it as a store that is only read. It is an OCI image layout in a tar.
+
+        Args:
+            refs: References; a bare name means its newest version, with ``history`` all of them.
+            path: The file, whose name ends in ``.hold``; it must not exist.
+            history: Put in the whole logs of the names, byte for byte.
+            aliases: Put in the aliases of these versions, too.
+
+        Raises:
+            NotFound: No such version.
+            UsageError: The file exists, or its name ends otherwise.
+            Corrupt: A blob is damaged; there is no file then.
+            NoSpace: There is no room for the file.
+        """
+        from holdfast.api import bundles
+
+        return bundles.bundle(refs, path, self, history=history, aliases=aliases)
+
+    def unbundle(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        history: bool = False,
+        aliases: bool = False,
+        dry_run: bool = False,
+    ) -> Transfer:
+        """Copy all versions of a bundle into this store; see ``push``.
+
+        Raises:
+            UsageError: It is no bundle; or with ``history``, it holds none.
+            Corrupt: It is damaged; versions before the damage were copied.
+            PartlyDone: Some were copied and some were not.
+        """
+        from holdfast.api.bundles import unbundle
+        from holdfast.api.transferring import partly_done
+
+        done = unbundle(path, self, history=history, aliases=aliases, dry_run=dry_run)
+        if done.failed:
+            raise partly_done(done, f"hold pull REFS {path} --store {self.url}")
+        return done
+
     def fetch_documents(self, infos: Iterable[VersionInfo]) -> None:
         """Bring the documents of versions near at once; nothing where they are near already."""
         if isinstance(self.blobs, Distant):
@@ -137,24 +205,30 @@ class Store:
         history: bool = False,
         aliases: bool = False,
         dry_run: bool = False,
+        layout: str | None = None,
     ) -> Transfer:
-        """Copy versions into another store; what is there already is not sent again.
+        """Copy versions into another store, or one to a registry; what is there is not sent again.
 
         Args:
             refs: References; a bare name means its newest version, with ``history`` all of them.
-            to: Where they go; a store is made where there is none.
+            to: Where they go; a store is made where there is none. ``oci://HOST/REPOSITORY:TAG``
+                is a place in a registry.
             history: Copy the whole logs of the names, byte for byte.
             aliases: Point the aliases of these versions at them there, too.
             dry_run: Only say what would be sent.
+            layout: In a registry: ``blobs``, a layer for each blob, which is the default; or
+                ``files``, an image with ordinary files for programs that mount it.
 
         Raises:
             PartlyDone: Some were copied and some were not.
             Conflict: With ``history``: the far end has another history of the name.
             RemoteError: A server does not answer; what was sent before is kept.
         """
-        from holdfast.api.transferring import partly_done, transfer
+        from holdfast.api import sending
+        from holdfast.api.transferring import partly_done
 
-        done = transfer(refs, self, to, history=history, aliases=aliases, dry_run=dry_run)
+        how = {"history": history, "aliases": aliases, "dry_run": dry_run}
+        done = sending.push(refs, self, to, layout=layout, **how)
         if done.failed:
             raise partly_done(done, f"hold push REFS {done.to} --store {self.url}")
         return done
@@ -162,15 +236,25 @@ class Store:
     def pull(
         self,
         refs: str | Sequence[str],
-        source: Store | str | os.PathLike[str],
+        source: Store | str | os.PathLike[str] | None = None,
         *,
         history: bool = False,
         aliases: bool = False,
         dry_run: bool = False,
     ) -> Transfer:
-        """Copy versions from another store into this one; see ``push``."""
-        given = the_store(source)
-        return given.push(refs, self, history=history, aliases=aliases, dry_run=dry_run)
+        """Copy versions from another store into this one, or one from a registry; see ``push``.
+
+        ``pull("oci://HOST/REPOSITORY:TAG")`` takes the name that the version was pushed under, and
+        a second argument another one.
+        """
+        from holdfast.api import sending
+        from holdfast.api.transferring import partly_done
+
+        how = {"history": history, "aliases": aliases, "dry_run": dry_run}
+        done = sending.pull(refs, source, self, **how)
+        if done.failed:
+            raise partly_done(done, f"hold pull REFS {source} --store {self.url}")
+        return done
 
     @cached_property
     def stamps(self) -> Stamps:
@@ -232,6 +316,11 @@ def _is_remote(value: str) -> bool:
     return value.partition("://")[0] in _REMOTE and "://" in value
 
 
+def is_bundle(path: Path) -> bool:
+    """Say whether a path is a bundle's, there or not; a folder of that name is a store."""
+    return path.suffix == ".hold" and not path.is_dir()
+
+
 def _local_path(value: str) -> Path:
     scheme, separator, rest = value.partition("://")
     if not separator:
@@ -262,18 +351,49 @@ def the_store(store: Store | str | os.PathLike[str] | None, *, create: bool = Fa
     return Store.create(store)
 
 
+def placed(ref: str, store: Store | str | os.PathLike[str] | None) -> tuple[Store, str]:
+    """Return the store that a reference is to be looked up in, and the reference there.
+
+    Args:
+        ref: A reference; one into a bundle says itself where it is.
+        store: An open store, a path, or None for the one in force.
+
+    Raises:
+        NoStore: There is no store, or no such bundle.
+        UsageError: A bundle of several models is given without one of their names.
+    """
+    inside = in_bundle(ref)
+    if inside is None:
+        return the_store(store), ref
+    bundle, rest = Store(inside[0]), inside[1]
+    names = [] if rest else bundle.catalogue.log.names()
+    if len(names) > 1:
+        raise UsageError(
+            f"{bundle.url} holds {len(names)} models: {', '.join(names)!s:.200}.",
+            hint=f"hold show {bundle.url}:{names[0]}",
+            ref=ref,
+        )
+    return bundle, rest or names[0]
+
+
 def resolve(ref: str | Ref, store: Store) -> VersionInfo:
     """Return what a reference means now.
 
     Raises:
         NotFound: No such name, version or alias; the message lists near names and other known
             stores that hold the name.
-        UsageError: Not a reference.
+        UsageError: Not a reference, or one into a bundle, which this does not read.
     """
+    if (inside := in_bundle(ref)) is not None:
+        raise UsageError(
+            f"{ref} is in a bundle, and this works in a store.", hint=f"hold unbundle {inside[0]}"
+        )
     parsed = ref if isinstance(ref, Ref) else parse_ref(ref)
     try:
         return store.catalogue.resolve(parsed.name, parsed.selector)
     except NotFound as error:
+        if is_bundle(Path(store.url)):
+            raise NotFound(error.message, hint=f"hold ls {store.url}", ref=str(parsed)) from error
         elsewhere = [
             str(path)
             for path in _known_stores()

@@ -19,7 +19,7 @@ from holdfast.record import Digest
 from holdfast.store.base import Distant
 from holdfast.store.transfer import copy_blobs, lacking, missing_blobs
 
-__all__ = ["Sent", "Transfer", "partly_done", "transfer"]
+__all__ = ["Sent", "Transfer", "far_end", "partly_done", "transfer"]
 
 _TURNS: Final = 4  # times that blobs are put again which a deletion at the far end has taken
 
@@ -102,7 +102,7 @@ def transfer(
         HoldfastError: Nothing could be copied: the first reason.
         UsageError: What is no reference.
     """
-    far = _far_end(to, dry_run=dry_run)
+    far = far_end(to, dry_run=dry_run)
     names = [refs] if isinstance(refs, str) else list(refs)
     sending = _Sending(source, far, str(to if far is None else far.url), dry_run=dry_run)
     errors: list[HoldfastError] = []
@@ -139,8 +139,12 @@ def partly_done(done: Transfer, again: str) -> PartlyDone:
     )
 
 
-def _far_end(to: Store | str | os.PathLike[str], *, dry_run: bool) -> Store | None:
-    """Open or make the far end; None when there is none and nothing may be made."""
+def far_end(to: Store | str | os.PathLike[str], *, dry_run: bool) -> Store | None:
+    """Open the store that something goes to, or make it.
+
+    Returns:
+        None in a dry run when there is none.
+    """
     if not dry_run:
         return the_store(to, create=True)
     try:

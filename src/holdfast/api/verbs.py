@@ -34,7 +34,8 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
     ``holdfast``; ``get(ref).load_proven()`` returns it.
 
     Args:
-        ref: ``name`` (the newest), ``name@v3``, ``name@alias`` or ``name@sha256:…``.
+        ref: ``name`` (the newest), ``name@v3``, ``name@alias`` or ``name@sha256:…``; or one of
+            these in a bundle, ``path/file.hold:name@v3``.
         into: An instance of the user's own module class that receives the state.
         store: Store or path; default: the store in force.
         device: ``"auto"``: the device it was saved from if there is one here, else the CPU; or a

@@ -32,7 +32,6 @@ from holdfast.errors import (
 )
 from holdfast.frameworks import LoadOptions
 from holdfast.record import Record
-from holdfast.store.base import Distant
 from holdfast.store.local import LocalStore
 from holdfast.store.transfer import copy_blobs
 
@@ -326,7 +325,7 @@ def named(ref: str) -> Iterator[None]:
 def _folder(version: Version) -> Iterator[Path]:
     """Yield a folder that holds a version's blobs: its store, or copies for as long as needed."""
     blobs = version.store.blobs
-    if not isinstance(blobs, Distant):
+    if isinstance(blobs, LocalStore):
         yield version.store.path.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="holdfast-", dir=version.store.disk) as name:

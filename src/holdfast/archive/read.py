@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
 
 from holdfast.archive import layout
-from holdfast.archive.stamps import Identity, Stamps
-from holdfast.codec.tensors import TensorView
+from holdfast.archive.blobs import Blobs, Seen
+from holdfast.archive.paths import is_file_name
+from holdfast.archive.stamps import Stamps
+from holdfast.codec.tensors import TensorData, TensorView
 from holdfast.errors import Corrupt, NotFound
 from holdfast.record import (
     Content,
@@ -24,23 +22,31 @@ from holdfast.record import (
     digest_of,
     parse_digest,
 )
-from holdfast.remote.base import in_parallel
 from holdfast.store.base import BlobStore, Distant
 
 __all__ = [
     "Checked",
     "OpenedVersion",
+    "Readable",
     "Seen",
     "Tensors",
     "blobs_of",
-    "is_file_name",
+    "documents",
     "open_version",
     "sizes_of",
     "verify_version",
 ]
 
 
-_FETCHED_AT_ONCE: Final = 4
+# Bytes that are verified before they are handed out one by one.
+_PASSING: Final = 128 << 20
+
+
+class Readable(Protocol):
+    """Whatever gives blobs by digest, hashed."""
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a whole blob; raises ``NotFound`` and ``Corrupt``."""
 
 
 class Checked(NamedTuple):
@@ -80,156 +86,32 @@ class OpenedVersion(NamedTuple):
         return self.tensors.checked
 
 
-class Seen:
-    """What one run has hashed already, so that versions which share it do not hash it again.
+class _Passing(TensorView):
+    """A tensor whose bytes are fetched when they are asked for, and held by whoever asked."""
 
-    Attributes:
-        blobs: Blobs whose bytes were sound.
-        held: Pieces, each with the tensors that it was found to hold.
-    """
+    __slots__ = ("_fetch",)
+    _fetch: Callable[[], memoryview]
 
-    def __init__(self) -> None:
-        self.blobs: set[Digest] = set()
-        self.held: set[tuple[str, Digest]] = set()
+    def __init__(self, entry: layout.TensorLike, fetch: Callable[[], memoryview]) -> None:
+        for name, value in (("dtype", entry.dtype), ("shape", tuple(entry.shape))):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_fetch", fetch)
 
-
-class _Bytes:
-    """Blobs viewed and verified: hashed, or stamped by an earlier hash of the same inode."""
-
-    def __init__(
-        self, store: BlobStore, verify: str, stamps: Stamps | None, seen: Seen | None = None
-    ) -> None:
-        self._store = store
-        self._verify = verify
-        self._seen = Seen() if seen is None else seen
-        self._stamps = None if verify == "never" else stamps
-        self._believed = stamps if verify == "auto" else None
-        self.checked = "unchecked" if verify == "never" else "stamped"
-
-    def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[memoryview]:
-        """Return the bytes of blobs given as (digest, size, what it holds)."""
-        threads = _FETCHED_AT_ONCE if isinstance(self._store, Distant) else 1
-        opened = in_parallel(lambda item: self._viewed(*item), wanted, threads)
-        views = [view for view, _ in opened]
-        identities = [identity for _, identity in opened]
-        if self._verify == "never":
-            return views
-        stamped = self._stamped(identities)
-        doubtful = [
-            i
-            for i, identity in enumerate(identities)
-            if wanted[i][0] not in self._seen.blobs
-            and (identity is None or stamped.get(identity) != wanted[i][0])
-        ]
-        for i in self._differing([(wanted[i][0], views[i]) for i in doubtful], doubtful):
-            views[i], identities[i] = self._renewed(*wanted[i])
-        self._remember({identities[i]: wanted[i][0] for i in doubtful})
-        return views
-
-    def _renewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
-        """Fetch a blob again whose copy on this machine went bad, where that can be."""
-        if isinstance(self._store, Distant) and self._store.renew(digest):
-            view, identity = self._viewed(digest, size, what)
-            if digest_of(view) == digest:
-                return view, identity
-        raise self._store.damaged(digest, f" (it holds {what})")
-
-    def part(self, blob: Digest, offset: int, entry: TensorEntry) -> memoryview | None:
-        """Return one tensor of a group by a ranged read, hashed; None where that saves nothing."""
-        size = layout.nbytes(entry)
-        if not isinstance(self._store, Distant) or self._store.near(blob) or not size:
-            return None
-        data = memoryview(bytearray(self._store.read_range(blob, offset, size)))
-        if self._verify != "never":
-            self.checked = "hashed"
-            if digest_of(data) != entry.digest:
-                raise self._store.damaged(blob, f" (it holds tensor {entry.name!r:.100})")
-        return data
-
-    def _viewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
-        """Map a blob and say which bytes they are; the blob is closed again, the mapping stays."""
-        try:
-            reading = self._store.open_blob(digest)
-        except NotFound as error:
-            raise Corrupt(f"{error.message} It holds {what}.", hint=error.hint) from error
-        with contextlib.closing(reading):
-            if reading.size != size:
-                raise self._store.damaged(
-                    digest, f" ({reading.size} bytes instead of {size}; it holds {what})"
-                )
-            view = reading.view()
-            return view, None if self._verify == "never" else reading.identity()
-
-    def holds(self, piece: str, tensors: Sequence[TensorEntry]) -> bool:
-        """Say whether a piece was found to hold just these tensors before, or is not judged."""
-        if self._verify == "never" or (piece, _cut(tensors)) in self._seen.held:
-            return True
-        stamps = self._believed
-        return stamps is not None and stamps.proof(piece, _cut(tensors), "tensors") is not None
-
-    def remember_held(self, piece: str, tensors: Sequence[TensorEntry]) -> None:
-        """Stamp that a piece holds these tensors, which is true wherever its bytes are."""
-        self._seen.held.add((piece, _cut(tensors)))
-        if self._stamps is not None:
-            self._stamps.add_proof(piece, _cut(tensors), "tensors", "held")
-
-    def _stamped(self, identities: Sequence[Identity | None]) -> dict[Identity, Digest]:
-        if self._believed is None:
-            return {}
-        return self._believed.blobs(identity for identity in identities if identity is not None)
-
-    def _differing(
-        self, doubtful: Sequence[tuple[Digest, memoryview]], numbers: Sequence[int]
-    ) -> list[int]:
-        """Hash blobs; return the numbers of those whose bytes are not what their names say."""
-        if not doubtful:
-            return []
-        self.checked = "hashed"
-        found = _digests([view for _, view in doubtful])
-        pairs = list(zip(numbers, doubtful, found, strict=True))
-        self._seen.blobs.update(digest for _, (digest, _), is_ in pairs if is_ == digest)
-        return [number for number, (digest, _), is_ in pairs if is_ != digest]
-
-    def _remember(self, hashed: Mapping[Identity | None, Digest]) -> None:
-        """Stamp what was hashed, unless the file changed while it was."""
-        if self._stamps is None:
-            return
-        fresh: dict[Identity, Digest] = {}
-        for identity, digest in hashed.items():
-            if identity is None:
-                continue
-            with (
-                contextlib.suppress(NotFound),
-                contextlib.closing(self._store.open_blob(digest)) as reading,
-            ):
-                if reading.identity() == identity:
-                    fresh[identity] = digest
-        self._stamps.add_blobs(fresh)
-
-
-def _cut(tensors: Sequence[TensorEntry]) -> Digest:
-    """Name what a piece must hold: sizes and digests of its tensors, in order."""
-    return digest_of("".join(f"{layout.nbytes(e)} {e.digest}\n" for e in tensors).encode())
-
-
-def _digests(views: Sequence[memoryview]) -> list[Digest]:
-    """Hash on threads; hashing releases the interpreter lock."""
-
-    def hashed(view: memoryview) -> Digest:
-        return Digest(f"sha256:{hashlib.sha256(view).hexdigest()}")
-
-    if sum(view.nbytes for view in views) < 1 << 20 or len(views) < 2:
-        return [hashed(view) for view in views]
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(hashed, views))
+    @property
+    def data(self) -> memoryview:
+        """Its bytes, verified."""
+        return self._fetch()
 
 
 class Tensors(Mapping[str, TensorView]):
     """Tensors of a version by name; looking one up opens and verifies only its piece."""
 
-    def __init__(self, content: Content, manifest: Manifest, source: _Bytes) -> None:
+    def __init__(self, content: Content, manifest: Manifest, source: Blobs) -> None:
         self._plan = layout.plan(content.tensors)
         self._source = source
+        self._passing = False
+        self._waiting: dict[int, memoryview] = {}
+        self._passed: set[int] = set()
         self._pieces = manifest.pieces
         self._places: dict[str, tuple[int, int]] = {}
         for number, piece in enumerate(self._plan.pieces):
@@ -259,20 +141,70 @@ class Tensors(Mapping[str, TensorView]):
         if view != self._plan.header:
             raise Corrupt("the safetensors header is not the one the content describes")
 
+    def pass_on(self) -> None:
+        """Hold no tensor that is a piece of its own once it was handed out: it goes elsewhere.
+
+        Such a tensor is read whole, since copying to a device is slow from pages that are fetched
+        one after the other, and those that follow it in the file are verified with it.
+        """
+        self._passing = True
+        self._source.read_whole = True
+
     def open_all(self) -> None:
         """Open and verify every piece at once, on threads."""
-        self._need([n for n in range(len(self._plan.pieces)) if n not in self._views])
+        rest = self._rest()
+        self._views.update(zip(rest, self._sound(rest), strict=True))
 
-    def _need(self, numbers: Sequence[int]) -> None:
+    def verify_rest(self) -> None:
+        """Verify every piece that was not opened yet, and hold none of them."""
+        rest = self._rest()
+        while rest:
+            batch = self._batch(rest, _PASSING)
+            self._sound(batch)
+            rest = rest[len(batch) :]
+
+    def _rest(self) -> list[int]:
+        done = self._views.keys() | self._waiting.keys() | self._passed
+        return [n for n in range(len(self._plan.pieces)) if n not in done]
+
+    def _batch(self, numbers: Sequence[int], room: int) -> list[int]:
+        """Return the first of the pieces, and as many that follow it as there is room for."""
+        batch = [numbers[0]]
+        room -= self._plan.sizes[numbers[0]]
+        for number in numbers[1:]:
+            room -= self._plan.sizes[number]
+            if room < 0:
+                break
+            batch.append(number)
+        return batch
+
+    def _sound(self, numbers: Sequence[int]) -> list[memoryview]:
+        """Return the bytes of pieces, each verified to hold its tensors."""
         wanted = []
         for number in numbers:
             piece, entries = self._pieces[number + 1], self._plan.pieces[number]
             more = f" and {len(entries) - 1} more tensors" if len(entries) > 1 else ""
             what = f"tensor {entries[0].name!r:.100}{more}"
             wanted.append((parse_digest(piece.digest), piece.size, what))
-        for number, view in zip(numbers, self._source.views(wanted), strict=True):
+        views = self._source.views(wanted)
+        for number, view in zip(numbers, views, strict=True):
             self._match_content(number, view)
-            self._views[number] = view
+        return views
+
+    def _pass(self, number: int) -> memoryview:
+        """Return a piece that is held no longer than by whoever gets it."""
+        if number not in self._waiting:
+            alone = [n for n in self._rest() if n > number and len(self._plan.pieces[n]) == 1]
+            held = sum(view.nbytes for view in self._waiting.values())
+            batch = self._batch([number, *alone], _PASSING - held)
+            self._waiting.update(zip(batch, self._sound(batch), strict=True))
+        self._passed.add(number)
+        return self._waiting.pop(number)
+
+    def compare_with(self, live: Mapping[str, TensorData]) -> None:
+        """Let bytes that are the same as these stand for bytes whose hash is the right one."""
+        for piece, entries in zip(self._pieces[1:], self._plan.pieces, strict=True):
+            self._source.live[parse_digest(piece.digest)] = partial(_same, entries, live)
 
     def _match_content(self, number: int, data: memoryview) -> None:
         """Compare tensors with the digests that the content, and so its id, names.
@@ -298,11 +230,13 @@ class Tensors(Mapping[str, TensorView]):
         if name not in self._places:  # every tensor is empty, so there are no pieces
             return TensorView(entry.dtype, tuple(entry.shape), memoryview(bytearray()))
         number, offset = self._places[name]
+        if self._passing and len(self._plan.pieces[number]) == 1:
+            return _Passing(entry, partial(self._pass, number))
         if number not in self._views:
             part = self._part(number, offset, entry)
             if part is not None:
                 return TensorView(entry.dtype, tuple(entry.shape), part)
-            self._need([number])
+            (self._views[number],) = self._sound([number])
         data = self._views[number][offset : offset + layout.nbytes(entry)]
         return TensorView(entry.dtype, tuple(entry.shape), data)
 
@@ -321,8 +255,28 @@ class Tensors(Mapping[str, TensorView]):
         return len(self._entries)
 
 
+def _same(
+    entries: Sequence[layout.TensorLike], live: Mapping[str, TensorData], view: memoryview
+) -> bool:
+    """Say whether a piece is, bit for bit, what tensors in memory are."""
+    from holdfast.codec.same import same_bytes
+
+    offset = 0
+    for entry in entries:
+        end = offset + layout.nbytes(entry)
+        if entry.name not in live or not same_bytes(view[offset:end], live[entry.name].load()):
+            return False
+        offset = end
+    return True
+
+
 def open_version(
-    store: BlobStore, manifest: Digest, *, verify: str, stamps: Stamps | None
+    store: BlobStore,
+    manifest: Digest,
+    *,
+    verify: str,
+    stamps: Stamps | None,
+    live: Mapping[str, TensorData] | None = None,
 ) -> OpenedVersion:
     """Read a version's documents, and its bytes as they are asked for.
 
@@ -331,15 +285,20 @@ def open_version(
         manifest: Its manifest's digest.
         verify: ``"auto"`` hashes unless stamped, ``"always"`` hashes, ``"never"`` trusts.
         stamps: The cache, or None.
+        live: What this process just hashed and wrote as this version. A piece that is bit for bit
+            the same needs no second hash.
 
     Raises:
         Corrupt: A document or blob is missing, damaged or contradicts another.
     """
-    return _opened(store, manifest, _Bytes(store, verify, stamps))
+    opened = _opened(store, manifest, Blobs(store, verify, stamps))
+    if live is not None:
+        opened.tensors.compare_with(live)
+    return opened
 
 
-def _opened(store: BlobStore, manifest: Digest, source: _Bytes) -> OpenedVersion:
-    found, content, record = _documents(store, manifest)
+def _opened(store: BlobStore, manifest: Digest, source: Blobs) -> OpenedVersion:
+    found, content, record = documents(store, manifest)
     files = [(parse_digest(f.digest), f.size, f"the file {f.name!r:.100}") for f in content.files]
     views = source.views(files)
     return OpenedVersion(
@@ -351,7 +310,12 @@ def _opened(store: BlobStore, manifest: Digest, source: _Bytes) -> OpenedVersion
     )
 
 
-def _documents(store: BlobStore, manifest: Digest) -> tuple[Manifest, Content, Record]:
+def documents(store: Readable, manifest: Digest) -> tuple[Manifest, Content, Record]:
+    """Return a version's documents, verified and checked against each other.
+
+    Raises:
+        Corrupt: One is missing, damaged or contradicts another.
+    """
     try:
         found = Manifest.decode(store.read(manifest))
         content = Content.decode(store.read(parse_digest(found.content)))
@@ -384,25 +348,13 @@ def _check_content(content: Content) -> None:
             raise Corrupt(f"the file {file.name!r:.100} has a negative size")
 
 
-def is_file_name(name: str) -> bool:
-    """Say whether a name stays inside a folder on every file system, look-alikes included."""
-    if not name.isprintable() or unicodedata.normalize("NFC", name) != name:
-        return False
-    for spelling in (name, unicodedata.normalize("NFKC", name)):
-        path = PurePosixPath(spelling)
-        inside = path.parts and not path.is_absolute() and ".." not in path.parts
-        if not inside or str(path) != spelling or {"\\", ":"} & {*spelling}:
-            return False
-    return True
-
-
 def blobs_of(store: BlobStore, manifest: Digest) -> tuple[Digest, ...]:
     """Return every blob a version needs; reads its three documents.
 
     Raises:
         Corrupt: A document is missing or damaged.
     """
-    return tuple(_named(manifest, *_documents(store, manifest)))
+    return tuple(_named(manifest, *documents(store, manifest)))
 
 
 def sizes_of(store: BlobStore, manifest: Digest) -> dict[Digest, int]:
@@ -411,7 +363,7 @@ def sizes_of(store: BlobStore, manifest: Digest) -> dict[Digest, int]:
     Raises:
         Corrupt: A document is missing or damaged, or one blob has two sizes.
     """
-    found, content, record = _documents(store, manifest)
+    found, content, record = documents(store, manifest)
     sizes = {manifest: len(found.encode()), parse_digest(found.content): len(content.encode())}
     sizes[parse_digest(found.record)] = len(record.encode())
     parts = [(p.digest, p.size) for p in found.pieces] + [(f.digest, f.size) for f in content.files]
@@ -465,8 +417,8 @@ def verify_version(
         for blob in {manifest, *blobs_of(store, manifest)} - seen.blobs:
             store.renew(blob)
     blobs = blobs_of(store, manifest)
-    opened = _opened(store, manifest, _Bytes(store, "always", stamps, seen))
-    opened.tensors.open_all()
+    opened = _opened(store, manifest, Blobs(store, "always", stamps, seen))
+    opened.tensors.verify_rest()
     for digest in map(parse_digest, _beside(opened.record)):
         if digest not in seen.blobs:
             store.read(digest)

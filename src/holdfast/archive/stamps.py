@@ -1,9 +1,9 @@
 """What was verified on this machine: a cache that may be deleted at any time.
 
-A blob's stamp says that the very inode, with this size and these times, had these bytes; a proof's
-stamp says that a version's golden set passed with these library versions on this processor, or
-that a piece holds the tensors a content names. Both save work. Neither is security: who can write
-the cache can forge them.
+A blob's stamp says that the very inode, with this size and these times, had these bytes, or had
+them from a place on; a proof's stamp says that a version's golden set passed with these library
+versions on this processor, or that a piece holds the tensors a content names. Both save work.
+Neither is security: who can write the cache can forge them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from holdfast.record import Digest
 
 __all__ = ["Stamps"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS blobs (
-  dev INTEGER, ino INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, digest TEXT NOT NULL,
-  PRIMARY KEY (dev, ino)) WITHOUT ROWID;
+  dev INTEGER, ino INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, start INTEGER,
+  digest TEXT NOT NULL, PRIMARY KEY (dev, ino, start)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS proofs (
   content TEXT, golden TEXT, environment TEXT, level TEXT NOT NULL, at REAL NOT NULL,
   PRIMARY KEY (content, golden, environment)) WITHOUT ROWID;
 """
 
+# Device, inode, size and two times of a file; a sixth number where it is of the bytes from there.
 Identity = tuple[int, ...]
 
 
@@ -78,17 +79,21 @@ class Stamps:
             base = self._open()
             for identity in wanted if base is not None else ():
                 row = base.execute(  # type: ignore[union-attr]
-                    "SELECT size, mtime, ctime, digest FROM blobs WHERE dev=? AND ino=?",
-                    (_signed(identity[0]), _signed(identity[1])),
+                    "SELECT size, mtime, ctime, digest FROM blobs "
+                    "WHERE dev=? AND ino=? AND start=?",
+                    (_signed(identity[0]), _signed(identity[1]), _start(identity)),
                 ).fetchone()
-                if row is not None and tuple(row[:3]) == identity[2:]:
+                if row is not None and tuple(row[:3]) == identity[2:5]:
                     found[identity] = Digest(row[3])
         return found
 
     def add_blobs(self, stamps: Mapping[Identity, Digest]) -> None:
         """Remember that these files were hashed to these digests."""
-        rows = [(_signed(i[0]), _signed(i[1]), *i[2:], digest) for i, digest in stamps.items()]
-        self._write("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?, ?)", rows)
+        rows = [
+            (_signed(i[0]), _signed(i[1]), *i[2:5], _start(i), digest)
+            for i, digest in stamps.items()
+        ]
+        self._write("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def proof(self, content: str, golden: str, environment: str) -> str | None:
         """Return the level proven for a content and golden set in an environment, or None."""
@@ -121,6 +126,10 @@ class Stamps:
                 base.execute("ROLLBACK")
                 raise
             base.execute("COMMIT")
+
+
+def _start(identity: Identity) -> int:
+    return identity[5] if len(identity) > 5 else 0
 
 
 def _signed(number: int) -> int:

@@ -144,6 +144,13 @@ class Index:
             with _transaction(base, "IMMEDIATE"):
                 self._fold(base, name)
 
+    def fill(self, history: History) -> None:
+        """Put in the state of a name whose log does not tell it; for an index in memory only."""
+        with self._lock:
+            base = self._database()
+            with _transaction(base, "IMMEDIATE"):
+                self._write(base, history)
+
     def refusal(self, base: sqlite3.Connection, entry: LogEntry) -> str | None:
         """Return why readers would refuse an entry after those folded, None when they would not."""
         row = self.row(base, entry.name)

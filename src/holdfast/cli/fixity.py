@@ -48,11 +48,12 @@ def verify(
 
 
 def _verify_named(refs: Sequence[str], out: Out, *, replay: bool) -> None:
+    from holdfast.api.refs import in_bundle
     from holdfast.api.store import the_store
     from holdfast.api.verifying import failure, verify as prove
     from holdfast.archive.read import Checked
 
-    store = the_store(out.store)
+    store = None if all(map(in_bundle, refs)) else the_store(out.store)
     found: list[Verified] = []
     errors: list[HoldfastError] = []
     for ref in refs:

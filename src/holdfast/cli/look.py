@@ -19,12 +19,14 @@ _SHOWN: Final = 30
 @click.option("--all", "everything", is_flag=True, help=f"More than the newest {_SHOWN} versions.")
 @out_options
 def ls(name: str | None, out: Out, *, everything: bool) -> None:
-    """List models, or the versions of NAME, newest first."""
+    """List models, or the versions of NAME, newest first; NAME may be a bundle, FILE.hold."""
+    from holdfast.api.refs import in_bundle
     from holdfast.api.store import the_store
 
-    store = the_store(out.store)
-    if name is not None:
-        _ls_versions(store, name, out, everything=everything)
+    place, inside = in_bundle(name) or (out.store, name)
+    store = the_store(place)
+    if inside:
+        _ls_versions(store, inside, out, everything=everything)
         return
     models = store.catalogue.names()
     rows = [
@@ -97,8 +99,10 @@ def show(ref: str, out: Out, *, tensors: bool) -> None:
 
     from holdfast.api.history import get
     from holdfast.api.inspecting import inspect
+    from holdfast.api.refs import in_bundle
 
-    if "/" in ref or ("." in ref and Path(ref).is_file()):
+    bundle = in_bundle(ref)
+    if bundle is None and ("/" in ref or ("." in ref and Path(ref).is_file())):
         document = inspect(Path(ref))
         rows = [(key, value) for key, value in document.items() if key != "tensors"]
         lines = table(("FACT", "VALUE"), rows) + _tensor_lines(document.get("tensors", {}))
@@ -116,7 +120,8 @@ def show(ref: str, out: Out, *, tensors: bool) -> None:
     if tensors:
         lines += _tensor_lines(document["tensors"])
     out.data(document, lines, [version.record_id])
-    out.talk(f'Load it: holdfast.load("{version.ref}")')
+    place = f"{bundle[0]}:" if bundle else ""
+    out.talk(f'Load it: holdfast.load("{place}{version.ref}")')
 
 
 def _signature_lines(signature: dict[str, Any]) -> list[str]:
@@ -142,9 +147,10 @@ def _tensor_lines(tensors: dict[str, Any]) -> list[str]:
 @out_options
 def log(name: str, at: str | None, out: Out) -> None:
     """Show what happened to NAME: saves, aliases, tags, pins; and what each alias is now."""
-    from holdfast.api.store import the_store
+    from holdfast.api.store import placed
 
-    history = the_store(out.store).catalogue.history(name, at=at)
+    store, name = placed(name, out.store)
+    history = store.catalogue.history(name, at=at)
     entries = [
         {"seq": e.seq, "at": e.at, "by": e.by, "kind": e.kind, **e.body} for e in history.entries
     ]

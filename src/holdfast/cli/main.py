@@ -19,6 +19,7 @@ __all__ = ["cli", "main"]
 # Verb to the module that defines a click command of the same name.
 _VERBS: Final = {
     "ageing": "fixity",
+    "bundle": "transfer",
     "compact": "clean",
     "completion": "setup",
     "config": "setup",
@@ -43,6 +44,7 @@ _VERBS: Final = {
     "show": "look",
     "stats": "clean",
     "tag": "name",
+    "unbundle": "transfer",
     "verify": "fixity",
     "where": "setup",
 }
@@ -78,7 +80,8 @@ class _Verbs(click.Group):
 def cli(ctx: click.Context, *, debug: bool) -> None:
     """Keep machine-learning models: saved without pickle, proven at every load.
 
-    A reference is NAME (the newest version), NAME@v3, NAME@ALIAS or NAME@sha256:DIGEST.
+    A reference is NAME (the newest version), NAME@v3, NAME@ALIAS or NAME@sha256:DIGEST, or one of
+    them in a bundle: FILE.hold:NAME@v3.
     Answers go to stdout, talk to stderr; every command takes --json and -q.
 
     Exit status: 0 done, 1 failed, 2 usage, 3 partly done, 4 verification differs, 5 not found,

@@ -251,14 +251,15 @@ def load_array(view: TensorView, options: dict[str, Any]) -> np.ndarray[Any, Any
         Corrupt: Options, tensor dtype and shape contradict each other.
     """
     dtype, shape = array_shape(view.dtype, tuple(view.shape), options)
-    if len(view.data) != math.prod(view.shape) * ITEMSIZE[view.dtype]:
-        raise Corrupt(f"a tensor of {len(view.data)} bytes cannot have the shape {view.shape}")
+    data = view.data
+    if len(data) != math.prod(view.shape) * ITEMSIZE[view.dtype]:
+        raise Corrupt(f"a tensor of {len(data)} bytes cannot have the shape {view.shape}")
     order = options.get("order", "C")
-    if len(view.data) == 0:
+    if len(data) == 0:
         array = _empty(shape, dtype, order)
     else:
         little = dtype if dtype.fields is not None else dtype.newbyteorder("<")
-        array = _shaped(np.frombuffer(view.data, dtype=little), shape)
+        array = _shaped(np.frombuffer(data, dtype=little), shape)
         _check_values(array)
         array = np.asarray(array, dtype=dtype, order=order)
     if options.get("readonly"):

@@ -71,6 +71,7 @@ class _Decoder:
         self.specs = [registry.by_id[name] for name in structure.types]
         self.children = audit.children
         self.values: list[Any] = [None] * len(self.nodes)
+        self.has_steps: Sequence[bool] = ()
 
     def run(self) -> Any:
         waiting, blocked, ready = self._plan()
@@ -103,6 +104,10 @@ class _Decoder:
                 blocked.setdefault(need, []).append(step)
 
         made_later = [self._made_later(node) for node in self.nodes]
+        self.has_steps = [
+            bool(children) or made or self._filled_later(node)
+            for children, made, node in zip(self.children, made_later, self.nodes, strict=True)
+        ]
         whole = any(spec.build or spec.migrate for spec in self.specs) or any(
             self._whole_children(index, node) for index, node in enumerate(self.nodes)
         )
@@ -117,7 +122,7 @@ class _Decoder:
             whole_children = self._whole_children(index, node)
             plan(step, needs | {3 * child + _COMPLETE for child in whole_children})
             if whole:
-                below = {3 * child + _COMPLETE for child in children if self._has_steps(child)}
+                below = {3 * child + _COMPLETE for child in children if self.has_steps[child]}
                 plan(3 * index + _COMPLETE, {step} | below)
         ready = deque(step for step, count in waiting.items() if count == 0)
         return waiting, blocked, ready
@@ -131,11 +136,7 @@ class _Decoder:
             children = node[1]
         elif node[0] in ("dict", "ordereddict"):
             children = node[1][::2]
-        return [child for child in children if self._has_steps(child)]
-
-    def _has_steps(self, index: int) -> bool:
-        node = self.nodes[index]
-        return bool(self.children[index]) or self._made_later(node) or self._filled_later(node)
+        return [child for child in children if self.has_steps[child]]
 
     def _made_later(self, node: Sequence[Any]) -> bool:
         if node[0] == "object":

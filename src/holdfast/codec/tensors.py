@@ -76,7 +76,8 @@ class TensorView:
         dtype: safetensors dtype.
         shape: Dimensions.
         data: Its bytes; mapped privately (writable, copy-on-write) where the store can map,
-            else possibly read-only. Start is aligned to the item size.
+            else possibly read-only. Start is aligned to the item size. Of a tensor that is passed
+            on to another device each look may read it anew.
     """
 
     dtype: str

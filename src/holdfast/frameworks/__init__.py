@@ -89,6 +89,21 @@ def adapter_named(framework: str) -> Adapter:
     )
 
 
+def takes_away(adapter: Adapter, options: LoadOptions, facts: Mapping[str, Any]) -> bool:
+    """Say whether an adapter copies tensors to another device one by one, keeping none here.
+
+    Args:
+        adapter: The model's adapter.
+        options: What the caller asked of the load.
+        facts: The record's environment.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
+    asked = getattr(adapter, "takes_away", None)
+    return asked is not None and bool(asked(options, facts))
+
+
 def adapter_for(model: object) -> Adapter:
     """Return the adapter that keeps ``model``; falls back to plain Python values.
 

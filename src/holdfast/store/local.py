@@ -22,6 +22,7 @@ from holdfast.durable import create_only, fsync_dir, mapped_os_errors, unfinishe
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
 from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
 from holdfast.store.base import BlobInfo, Buffer
+from holdfast.store.mounts import network
 from holdfast.store.reading import CodedReading, LocalReading
 from holdfast.store.shelf import Shelf
 
@@ -127,6 +128,11 @@ class LocalStore:
             hint="python -m pip install --upgrade holdfast-ml",
             ref=str(path),
         )
+
+    def far(self) -> bool:
+        """Say whether it is on a network file system, where several readings wait for less."""
+        with mapped_os_errors(self.path, "looking"):
+            return network(self.plain.folder.stat().st_dev)
 
     def has(self, digest: Digest) -> bool:
         """Say whether the blob is there."""
@@ -252,9 +258,7 @@ class LocalStore:
         with contextlib.closing(self.open_blob(digest)) as reading:
             if offset < 0 or length < 0 or offset + length > reading.size:
                 raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
-            if isinstance(reading, CodedReading):
-                return reading.read_range(offset, length)
-            return bytes(reading.view()[offset : offset + length])
+            return reading.read_range(offset, length)
 
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no particular order."""

@@ -1,4 +1,10 @@
-"""Open blobs: files mapped privately, or decoded into memory of this process."""
+"""Open blobs: files mapped privately or read whole, or decoded into memory of this process.
+
+A file on this machine is mapped: nothing is copied, and processes that load the same version share
+its pages. One on a network file system is read, in large parts at a time: each page that is touched
+there may be a request of its own, what is cut off at the server would kill the process, and a page
+that is fetched twice need not be the one that was hashed.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +13,24 @@ import mmap
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.record import Digest
 from holdfast.store.coded import Layout
-from holdfast.store.mounts import trustworthy
+from holdfast.store.mounts import network, trustworthy
 
 __all__ = ["CodedReading", "LocalReading"]
 
 _MOST_FILES: Final = 65_536
 _SETTLED_NS: Final = 2_000_000_000
+# One request to a network file system, and how many are under way for a blob.
+_REQUEST: Final = 8 << 20
+_REQUESTS: Final = 4
+# Linux reads no more ahead for one call than the device's own read-ahead; 128 KiB is its default.
+_ADVICE: Final = 128 << 10
+_PROBE: Final = 8 << 20
 
 
 def _may_map(fd: int) -> bool:
@@ -45,40 +57,103 @@ def _may_map(fd: int) -> bool:
 
 
 class LocalReading:
-    """An open blob file, mapped privately.
+    """An open blob file, or a blob in a part of a file.
+
+    Args:
+        fd: The open file, which becomes this object's own.
+        part: First byte and number of bytes; None for the whole file.
 
     Attributes:
         size: Bytes.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, part: tuple[int, int] | None = None) -> None:
         self._fd = fd
         self._stat = os.fstat(fd)
-        self.size = self._stat.st_size
+        self._part = part
+        self._start, self.size = (0, self._stat.st_size) if part is None else part
 
     def view(self) -> memoryview:
-        """Return all bytes as a private copy-on-write mapping, writable without harm."""
+        """Return all bytes, writable without harm: mapped copy-on-write, or read whole."""
         if self.size == 0:
             return memoryview(bytearray())
-        if not _may_map(self._fd):
-            return self._copy()
-        return memoryview(mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY))
+        if network(self._stat.st_dev) or not _may_map(self._fd):
+            return self.read()
+        if self._start + self.size > self._stat.st_size:
+            raise Corrupt("a file became shorter while it was being read")
+        before = self._start % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(
+            self._fd, before + self.size, access=mmap.ACCESS_COPY, offset=self._start - before
+        )
+        return memoryview(mapped)[before:]
 
-    def _copy(self) -> memoryview:
-        """Read the bytes into memory: a mapping would keep a descriptor, and they are few."""
-        data = bytearray(self.size)
-        with open(self._fd, "rb", buffering=0, closefd=False) as file:
-            file.seek(0)
-            view, done = memoryview(data), 0
-            while done < self.size:
-                count = file.readinto(view[done:])
-                if not count:
-                    raise Corrupt("a blob became shorter while it was being read")
-                done += count
-        return memoryview(data)
+    def read(self) -> memoryview:
+        """Return all bytes in memory of this process, read in large parts at the same time.
+
+        Raises:
+            Corrupt: The file became shorter meanwhile.
+            HoldfastError: They do not fit into this machine's memory.
+        """
+        if self.size == 0:
+            return memoryview(bytearray())
+        data = memoryview(_room(self.size, "A blob", "hold where"))
+        parts = range(0, self.size, _REQUEST)
+        if len(parts) == 1:
+            self._fill(data, 0)
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(max_workers=min(_REQUESTS, len(parts))) as pool:
+                for _ in pool.map(lambda at: self._fill(data[at : at + _REQUEST], at), parts):
+                    pass
+        return data
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file; raises ``Corrupt`` where it is shorter."""
+        data = bytearray(length)
+        self._fill(memoryview(data), offset)
+        return bytes(data)
+
+    def _fill(self, data: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(data):
+            count = os.preadv(self._fd, [data[done:]], self._start + offset + done)
+            if not count:
+                raise Corrupt("a blob became shorter while it was being read")
+            done += count
+
+    def absent(self) -> bool:
+        """Say whether some of the bytes are on disk only; False where that cannot be told."""
+        nowait = getattr(os, "RWF_NOWAIT", 0)
+        if not nowait or network(self._stat.st_dev):
+            return False
+        byte = bytearray(1)
+        try:
+            for offset in self._probes():
+                os.preadv(self._fd, [byte], self._start + offset, nowait)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system that cannot answer at once
+            return False
+        return False
+
+    def _probes(self) -> Iterator[int]:
+        yield from range(0, self.size, _PROBE)
+        yield max(0, self.size - 1)
+
+    def ahead(self) -> None:
+        """Ask the system to read the file now, without waiting for it."""
+        advise = getattr(os, "posix_fadvise", None)
+        if advise is not None:
+            with contextlib.suppress(OSError):
+                for offset in range(0, self.size, _ADVICE):
+                    place = self._start + offset
+                    advise(self._fd, place, _ADVICE, os.POSIX_FADV_WILLNEED)
 
     def identity(self) -> tuple[int, ...] | None:
         """Return (device, inode, size, mtime_ns, ctime_ns), None when they prove nothing.
+
+        Of a part of a file its first byte follows.
 
         They prove nothing on network, overlay and unknown file systems, or when the file changed
         less than 2 s ago, since a second change might carry the same time.
@@ -86,7 +161,9 @@ class LocalReading:
         found = os.fstat(self._fd)
         if time.time_ns() - found.st_ctime_ns < _SETTLED_NS or not trustworthy(found.st_dev):
             return None
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        place = () if self._part is None else (self._start,)
+        return (found.st_dev, found.st_ino, found.st_size, *times, *place)
 
     def close(self) -> None:
         """Close the descriptor; mappings stay valid."""
@@ -129,7 +206,7 @@ class CodedReading:
             return memoryview(bytearray())
         from holdfast.store import coding
 
-        plain = memoryview(_room(self.size))
+        plain = memoryview(_room(self.size, "A coded blob, decoded,", "hold compact --undo"))
         coding.decode(self._layout, self._view, self._base_bytes(), plain)
         return plain
 
@@ -151,14 +228,14 @@ class CodedReading:
         self._file.close()
 
 
-def _room(size: int) -> mmap.mmap:
+def _room(size: int, what: str, hint: str) -> mmap.mmap:
     """Return so many zero bytes; those that nothing is written to occupy nothing."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError, OverflowError):
         if size <= whole:
             return mmap.mmap(-1, size)
     raise HoldfastError(
-        f"A coded blob decodes to {size / 2**30:.1f} GiB, and this machine has "
+        f"{what} has {size / 2**30:.1f} GiB, and this machine has "
         f"{whole / 2**30:.1f} GiB of memory.",
-        hint="hold compact --undo",
+        hint=hint,
     )

@@ -170,6 +170,10 @@ class FileSource(Source):
         """How many bytes there were when the file was opened."""
         return self._size
 
+    def fileno(self) -> int:
+        """Return the descriptor, which stays the source's own."""
+        return self._file
+
     def read(self, start: int, count: int) -> bytes:
         """Return ``count`` bytes from ``start``; fewer where the file ends or cannot be read."""
         count = min(count, self._size - start)

@@ -58,7 +58,8 @@ def _checks(block: bytes) -> bool:
     except Corrupt:
         return False
     rest = block[:148] + b" " * 8 + block[156:]
-    return claimed in (sum(rest), sum(byte - 256 * (byte > 127) for byte in rest))
+    total = sum(rest)  # some old programs took bytes for signed
+    return claimed == total or claimed == total - 256 * sum(byte > 127 for byte in rest)
 
 
 def _number(field: bytes) -> int:

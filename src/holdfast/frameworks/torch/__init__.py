@@ -44,6 +44,7 @@ __all__ = [
     "requires",
     "steady",
     "synthetic",
+    "takes_away",
     "unpack",
 ]
 
@@ -162,6 +163,17 @@ def _facts(model: Any, encoded: codec.Encoded) -> dict[str, Any]:
         told = foreign_facts(model)
         facts["classes"] = [{"class": told["class"], "source": told["source"]}]
     return facts
+
+
+def takes_away(options: LoadOptions, facts: Mapping[str, Any]) -> bool:
+    """Say whether ``unpack`` copies tensors to another device than the CPU, one by one.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        UsageError: There is no such device here.
+    """
+    import_extra("torch", needed_for=_NEEDED_FOR)
+    return options.into is None and choose_device(options.device, facts) != "cpu"
 
 
 def unpack(opened: Opened, registry: Registry, options: LoadOptions) -> Any:

@@ -173,9 +173,10 @@ def build_tensor(fields: Mapping[str, Any], device: str = "cpu") -> Any:
     view, name = fields["data"], fields["dtype"]
     dtype = torch_dtype(name)
     shape = tuple(view.shape)[:-1] if DTYPES[name].parts else tuple(view.shape)
-    if len(view.data) != math.prod(shape) * dtype.itemsize:
-        raise Corrupt(f"a tensor of dtype {name} and shape {shape} has {len(view.data)} bytes")
-    tensor = _from_buffer(view.data, dtype, shape).to(device)
+    data = view.data  # may be read from the disk at each look, and is dropped on return
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise Corrupt(f"a tensor of dtype {name} and shape {shape} has {len(data)} bytes")
+    tensor = _from_buffer(data, dtype, shape).to(device)
     if fields.get("requires_grad", False):
         _require_grad(tensor, name)
     return tensor

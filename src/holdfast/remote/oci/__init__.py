@@ -1,0 +1,1 @@
+"""Registries of containers: places, credentials, requests, blobs and manifests."""
