@@ -192,7 +192,7 @@ def _onnx(version: Version, path: Path) -> None:
     from holdfast.api import portable
 
     kept = version.record.portable or {}
-    data = portable.graph_bytes(version) if "blob" in kept else _formed_now(version)
+    data = portable.form_bytes(version) if "blob" in kept else _formed_now(version)
     with path.open("xb") as file:
         file.write(data)
         file.flush()

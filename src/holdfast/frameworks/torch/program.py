@@ -24,7 +24,17 @@ from holdfast.codec.tensors import FileData
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
 from holdfast.plugins import import_extra
 
-__all__ = ["SPEC", "cleaned", "is_program", "read_program", "write_program"]
+__all__ = [
+    "SPEC",
+    "cleaned",
+    "graph_of",
+    "is_program",
+    "joined",
+    "members_of",
+    "program_of",
+    "read_program",
+    "write_program",
+]
 
 _MODEL: Final = "models/model.json"
 _SAMPLES: Final = "data/sample_inputs/model.pt"
@@ -63,7 +73,8 @@ def is_program(model: object) -> bool:
     return kind.__name__ == "ExportedProgram" and kind.__module__ == "torch.export.exported_program"
 
 
-def _program(data: bytes) -> Any:
+def program_of(data: bytes) -> Any:
+    """Return the program of an archive that was judged."""
     torch = import_extra("torch", needed_for="loading a torch.export program")
     return torch.export.load(io.BytesIO(data))
 
@@ -86,7 +97,7 @@ def _build(fields: Mapping[str, Any]) -> Any:
     data = bytes(fields["program"])
     if cleaned(data) != data:
         raise Corrupt("the .pt2 archive holds what an archive of Holdfast never does")
-    return _program(data)
+    return program_of(data)
 
 
 def _locate() -> type:
@@ -113,7 +124,7 @@ def read_program(path: Path) -> Any:
         UnsafeContent: It holds a pickle, an operator beyond aten, or text that torch would run.
         Corrupt: It is damaged.
     """
-    return _program(cleaned(path.read_bytes()))
+    return program_of(cleaned(path.read_bytes()))
 
 
 def write_program(program: Any, path: Path) -> None:
@@ -133,7 +144,7 @@ def cleaned(data: bytes) -> bytes:
         UnsafeContent: It holds a pickle, an operator beyond aten, or text that torch would run.
         Corrupt: It is damaged, or beyond a limit.
     """
-    members = _members(data)
+    members = members_of(data)
     graph = _parsed(members[_MODEL])
     _strip(graph)
     for key, text in _texts(graph):
@@ -145,6 +156,11 @@ def cleaned(data: bytes) -> bytes:
     members[_MODEL] = _spelled(graph)
     members[_SAMPLES] = b""
     members[".data/serialization_id"] = b"0" * 40
+    return joined(members)
+
+
+def joined(members: Mapping[str, bytes | memoryview]) -> bytes:
+    """Return the archive of members by name."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
@@ -152,7 +168,13 @@ def cleaned(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _members(data: bytes) -> dict[str, bytes]:
+def graph_of(data: bytes) -> Any:
+    """Return the JSON of an archive's graph, which may be forged; raises ``Corrupt``."""
+    return _parsed(members_of(data)[_MODEL])
+
+
+def members_of(data: bytes) -> dict[str, bytes]:
+    """Return the members of an archive by name; raises ``Corrupt`` or ``UnsafeContent``."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             found = archive.infolist()
