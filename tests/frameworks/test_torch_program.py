@@ -199,6 +199,24 @@ except holdfast.HoldfastError as error:
 
 
 def test_only_programs_are_exported_as_such(tmp_path):
-    holdfast.save(torch.nn.Linear(2, 2), "line", store=tmp_path / "s")
-    with pytest.raises(Unsupported, match="not an exported program"):
-        holdfast.export("line", tmp_path / "line.pt2", store=tmp_path / "s")
+    holdfast.save({"weight": torch.ones(2, 2)}, "table", store=tmp_path / "s")
+    with pytest.raises(Unsupported, match="programs are made of modules"):
+        holdfast.export("table", tmp_path / "table.pt2", store=tmp_path / "s")
+
+
+class Parity(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if x.shape[1] % 2 == 0 else x * 3
+
+
+def test_conditions_that_are_code_are_not_lost_without_a_word(tmp_path):
+    """Without its guards the program would answer for odd widths, and wrongly."""
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        Parity(), (torch.ones(2, 6),), dynamic_shapes=({0: dynamic, 1: dynamic},)
+    )
+    with pytest.raises(Unsupported, match=r"holds only for inputs of which \(size % 2\) == 0"):
+        holdfast.save(program, "net", store=tmp_path / "s")
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(Unsupported, match="holds only for inputs"):
+        holdfast.convert(tmp_path / "net.pt2", "net", store=tmp_path / "s")

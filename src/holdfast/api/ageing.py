@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from holdfast.api import portable
 from holdfast.api.store import Store
 from holdfast.archive import checks
 from holdfast.archive.checks import PROVEN, Check
@@ -185,7 +184,7 @@ class _Judge:
         compared = self._compare(record.environment)
         if compared.lacking:
             what = "; ".join(each.what for each in compared.lacking)
-            if portable.runs(record):
+            if preflight.runs_form(record.portable):
                 yield "loads portable", what, f"hold predict {ref} rows.csv --environment portable"
             elif self._rebuilds(record):
                 yield "needs its worker", what, worker

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from holdfast import frameworks
 from holdfast.api.load import LEVELS, Loaded
 from holdfast.archive import golden as goldens, read
 from holdfast.codec.registry import Registry
+from holdfast.environment.preflight import runs_form
 from holdfast.errors import (
     BehaviourMismatch,
     Corrupt,
@@ -26,7 +27,7 @@ from holdfast.frameworks import LoadOptions
 from holdfast.frameworks.onnx.forms import Answer, Form, Graph
 from holdfast.frameworks.torch import forms as torch_forms
 from holdfast.frameworks.torch.forms import Program, ProgramForm
-from holdfast.record import Content, Digest, Record, parse_digest
+from holdfast.record import Content, Digest, parse_digest
 
 if TYPE_CHECKING:
     from holdfast.api.version import Version
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
 __all__ = [
     "PortableModel",
     "behaviour",
+    "file_of",
     "form_bytes",
     "is_there",
     "load_portable",
     "replayed",
-    "runs",
     "words",
 ]
 
@@ -49,8 +50,6 @@ _SLACK: Final = 2.0
 _RELATIVE: Final = 1e-5
 _ABSOLUTE: Final = 1e-6
 _TENSORS: Final = {"<f8": "F64", "<f4": "F32", "<f2": "F16"}
-# What runs a form, by the format that the record names.
-_RUNTIMES: Final = {"onnx": "onnxruntime", torch_forms.FORMAT: "torch"}
 _FUNCTIONS: Final = ("forward",)
 
 
@@ -155,14 +154,7 @@ def is_there(version: Version, options: LoadOptions) -> bool:
     asked = options.into is not None or options.rename is not None
     if asked or options.device not in ("auto", "cpu"):
         return False
-    return runs(version.record)
-
-
-def runs(record: Record) -> bool:
-    """Say whether a record names a portable form and what runs it is installed."""
-    kept = record.portable or {}
-    runtime = _RUNTIMES.get(str(kept.get("format")))
-    return "blob" in kept and runtime is not None and importlib.util.find_spec(runtime) is not None
+    return runs_form(version.record.portable)
 
 
 def load_portable(version: Version, options: LoadOptions, *, replay: str) -> Loaded:
@@ -217,8 +209,12 @@ def _form_of(version: Version) -> Form | ProgramForm:
             hint=f'holdfast.load("{version.ref}", environment="recorded")',
             ref=version.ref,
         )
-    programmed = kept.get("format") == torch_forms.FORMAT
-    return ProgramForm.parse(kept) if programmed else Form.parse(kept)
+    return _parsed(kept)
+
+
+def _parsed(document: Mapping[str, Any]) -> Form | ProgramForm:
+    programmed = document.get("format") == torch_forms.FORMAT
+    return ProgramForm.parse(document) if programmed else Form.parse(document)
 
 
 def form_bytes(version: Version) -> bytes:
@@ -240,8 +236,19 @@ def form_bytes(version: Version) -> bytes:
             f"the portable form of {version.ref} has {len(data):,} bytes, not {form.size:,}",
             ref=version.ref,
         )
+    return file_of(version, form.document(), bytes(data))
+
+
+def file_of(version: Version, document: Mapping[str, Any], blob: bytes) -> bytes:
+    """Return the file of a form: its blob and, of a program, the weights that the version holds.
+
+    Raises:
+        Corrupt: They do not belong together.
+        UnsafeContent: A program holds what torch would run.
+    """
+    form = _parsed(document)
     if isinstance(form, Form):
-        return bytes(data)
+        return blob
     store = version.store
     opened = read.open_version(store.blobs, version.manifest_id, verify="auto", stamps=store.stamps)
     lacking = set(form.weights.values()) - {*opened.tensors}
@@ -251,7 +258,7 @@ def form_bytes(version: Version) -> bytes:
             "which the version does not have",
             ref=version.ref,
         )
-    return torch_forms.whole(form, bytes(data), lambda name: opened.tensors[name].data)
+    return torch_forms.whole(form, blob, lambda name: opened.tensors[name].data)
 
 
 def behaviour(graph: Graph | Program) -> goldens.Behaviour:

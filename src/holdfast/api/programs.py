@@ -16,6 +16,7 @@ import msgspec
 from holdfast.api.portable import behaviour
 from holdfast.archive import golden as goldens
 from holdfast.codec.registry import Registry
+from holdfast.codec.tensors import TensorData
 from holdfast.errors import HoldfastError, Unsupported
 from holdfast.frameworks.torch import forms, tracing
 from holdfast.frameworks.torch.forms import ROWS, Given, Program, ProgramForm, Range
@@ -87,8 +88,8 @@ def _proven(
     few = Given(given.names, tuple(_taken(each, 0, 2) for each in given.tensors))
     with adapter.steady(model):
         traced = tracing.trace(model, few, loose=loose)
-    payload = subject.payload or adapter.pack(model, registry)
-    blob, weights = tracing.split(traced.data, payload.tensors)
+    tensors = (subject.payload or adapter.pack(model, registry)).tensors
+    blob, weights = tracing.split(traced.data, tensors)
     captured = subject.captured
     assert captured is not None  # noqa: S101 - _given has refused it
     form = ProgramForm(
@@ -100,20 +101,26 @@ def _proven(
             msgspec.structs.replace(taken, name=name)
             for taken, name in zip(traced.inputs, given.names, strict=True)
         ),
-        sizes={name: Range(min(least, 1), most) if least == 2 else Range(least, most)
-               for name, (least, most) in traced.sizes.items()},
+        sizes={name: _from_one(size) for name, size in traced.sizes.items()},
         rows=captured.golden.rows or 1,
         absolute=0.0,
         by=tracing.made_by(),
     )
-    program = Program(
-        form, forms.whole(form, blob, lambda name: memoryview(payload.tensors[name].load()).cast("B"))
-    )
+    program = Program(form, forms.whole(form, blob, lambda name: _bytes(tensors[name])))
     proof = _Proof(subject, program, registry)
     for call in _calls(form, given):
         proof.require(call)
     form = proof.form()
     return form, blob, program.with_form(form)
+
+
+def _from_one(size: Range) -> Range:
+    """Let a size be one as well, which torch excludes from what it traces; the proof tries it."""
+    return size._replace(least=1) if size.least == 2 else size
+
+
+def _bytes(tensor: TensorData) -> memoryview:
+    return memoryview(tensor.load()).cast("B")
 
 
 class _Proof:
@@ -139,7 +146,7 @@ class _Proof:
         )
 
     def require(self, call: _Call) -> None:
-        """Raise ``Unsupported`` where the two do not agree; a program that refuses is never wrong."""
+        """Raise ``Unsupported`` where the two differ; a program that refuses is never wrong."""
         found = self._compared(call.given)
         if found == "agrees" or (found == "the program refuses" and call.size != ROWS):
             return

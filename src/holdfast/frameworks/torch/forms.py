@@ -106,6 +106,7 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def fault(self) -> str | None:
         """Return what of it cannot be, or None."""
         names = [taken.name for taken in self.inputs if taken.name is not None]
+        members = all(map(_WEIGHT.fullmatch, self.weights))
         faults = {
             f"this release does not run {self.format!r:.40}": self.format != FORMAT,
             "it has no inputs, or too many": not 0 < len(self.inputs) <= _MOST_INPUTS,
@@ -113,22 +114,21 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             "some of its inputs have names and some have none": 0 < len(names) < len(self.inputs),
             "its sizes contradict themselves": not all(map(_is_range, self.sizes.values())),
             "its inputs contradict themselves": not all(map(self._is_taken, self.inputs)),
-            "its weights are no members of a program": not all(map(_WEIGHT.fullmatch, self.weights)),
+            "its weights are no members of a program": not members,
             "its error is no number": not (math.isfinite(self.absolute) and self.absolute >= 0),
         }
         return next((what for what, true in faults.items() if true), None)
 
     def _is_taken(self, taken: Taken) -> bool:
-        known = taken.dtype in DTYPES and 0 < len(taken.shape) <= _MOST_AXES
-        return (
-            known
-            and taken.shape[0] == ROWS
-            and all(axis in self.sizes if isinstance(axis, str) else axis >= 0 for axis in taken.shape)
+        axes = taken.shape
+        known = taken.dtype in DTYPES and 0 < len(axes) <= _MOST_AXES and axes[0] == ROWS
+        return known and all(
+            axis in self.sizes if isinstance(axis, str) else axis >= 0 for axis in axes
         )
 
 
 def _is_range(sizes: Range) -> bool:
-    return 0 <= sizes.least and (sizes.most is None or sizes.least <= sizes.most)
+    return sizes.least >= 0 and (sizes.most is None or sizes.least <= sizes.most)
 
 
 class Given(NamedTuple):
@@ -258,9 +258,10 @@ class Program:
                 raise _refused(f"{what} has the shape {shape}, and it takes ({told})")
         for name, size in bound.items():
             least, most = self.form.sizes[name]
-            if size < least or (most is not None and size > most):
-                limit = f"at most {most}" if most is not None and size > most else f"at least {least}"
-                raise _refused(f"{name} is {size}, and it takes {limit}")
+            if size < least:
+                raise _refused(f"{name} is {size}, and it takes at least {least}")
+            if most is not None and size > most:
+                raise _refused(f"{name} is {size}, and it takes at most {most}")
 
 
 def _module_of(data: bytes) -> Any:

@@ -22,6 +22,7 @@ from typing import Any, Final
 from holdfast.codec.registry import TypeSpec
 from holdfast.codec.tensors import FileData
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
+from holdfast.frameworks.torch.guards import refuse_lost
 from holdfast.plugins import import_extra
 
 __all__ = [
@@ -84,6 +85,7 @@ def _encode(program: Any) -> Mapping[str, Any]:
 
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
+    refuse_lost(graph_of(buffer.getvalue()))
     try:
         return {"program": FileData(".pt2", cleaned(buffer.getvalue()))}
     except (Corrupt, UnsafeContent) as error:
@@ -123,8 +125,12 @@ def read_program(path: Path) -> Any:
     Raises:
         UnsafeContent: It holds a pickle, an operator beyond aten, or text that torch would run.
         Corrupt: It is damaged.
+        Unsupported: It holds only under conditions that are not in its graph.
     """
-    return program_of(cleaned(path.read_bytes()))
+    data = path.read_bytes()
+    judged = cleaned(data)
+    refuse_lost(graph_of(data))
+    return program_of(judged)
 
 
 def write_program(program: Any, path: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
@@ -17,15 +17,20 @@ from holdfast.codec.tensors import TensorData
 from holdfast.errors import HoldfastError, Unsupported
 from holdfast.frameworks.torch import program as torch_program
 from holdfast.frameworks.torch.forms import ROWS, Given, Range, Taken
+from holdfast.frameworks.torch.guards import refuse_lost
 from holdfast.frameworks.torch.tensors import dtype_name
 
 __all__ = ["Traced", "made_by", "split", "trace"]
 
 _WEIGHT: Final = re.compile(r"data/(?:weights|constants)/[a-z]+_[0-9]+")
-_SIZE: Final = r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]"
-# Guards that the sizes in the record say as well: limits, and sizes that are one.
-_KNOWN_GUARD: Final = re.compile(rf"{_SIZE} (?:==|<=|>=|<|>) \d+|{_SIZE} == {_SIZE}")
 _LONGEST: Final = 160
+# Loggers that tell pages of what cannot be traced.
+_TALKATIVE: Final = (
+    "torch._export.non_strict_utils",
+    "torch.export",
+    "torch.export.dynamic_shapes",
+    "torch.fx.experimental.symbolic_shapes",
+)
 
 
 class Traced(NamedTuple):
@@ -93,7 +98,7 @@ def _wrapped(module: Any, names: Sequence[str | None]) -> Any:
     """Return a module that takes tensors by their place and answers in plain containers."""
     import torch
 
-    class Plain(torch.nn.Module):
+    class Plain(torch.nn.Module):  # type: ignore[misc] # torch is not seen by mypy
         def __init__(self) -> None:
             super().__init__()
             self.model = module
@@ -127,13 +132,9 @@ def _kept(program: Any) -> Traced:
     torch.export.save(program, buffer)
     data = buffer.getvalue()
     graph = torch_program.graph_of(data)
-    guards = graph.get("guards_code")
-    if not isinstance(guards, list):
+    if not isinstance(graph.get("guards_code"), list):
         raise Unsupported(f"torch {torch.__version__} does not tell for which sizes a graph holds")
-    strange = [guard for guard in guards if not _KNOWN_GUARD.fullmatch(guard)]
-    if strange:
-        shown = re.sub(_SIZE, "size", strange[0])
-        raise Unsupported(f"its graph holds only for inputs of which {shown:.80}")
+    refuse_lost(graph)
     inputs, sizes = _described(program, graph["range_constraints"])
     return Traced(torch_program.cleaned(data), inputs, sizes)
 
@@ -207,16 +208,16 @@ def _quiet() -> Iterator[None]:
     def none_of_it(_: logging.LogRecord) -> bool:
         return False
 
-    handlers = list(logging.getLogger("torch").handlers)
-    for handler in handlers:
-        handler.addFilter(none_of_it)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    for logger in loggers:
+        logger.addFilter(none_of_it)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for handler in handlers:
-            handler.removeFilter(none_of_it)
+        for logger in loggers:
+            logger.removeFilter(none_of_it)
 
 
 def _sentence(error: Exception) -> str:
