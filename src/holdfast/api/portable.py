@@ -24,6 +24,7 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.frameworks import LoadOptions
+from holdfast.frameworks.onnx import forms as onnx_forms
 from holdfast.frameworks.onnx.forms import Answer, Form, Graph
 from holdfast.frameworks.torch import forms as torch_forms
 from holdfast.frameworks.torch.forms import Program, ProgramForm
@@ -213,8 +214,14 @@ def _form_of(version: Version) -> Form | ProgramForm:
 
 
 def _parsed(document: Mapping[str, Any]) -> Form | ProgramForm:
-    programmed = document.get("format") == torch_forms.FORMAT
-    return ProgramForm.parse(document) if programmed else Form.parse(document)
+    wanted = document.get("format")
+    if wanted == torch_forms.FORMAT:
+        return ProgramForm.parse(document)
+    if wanted != onnx_forms.FORMAT:
+        raise Corrupt(
+            f"the record's portable form is damaged: this release does not run {wanted!r:.40}"
+        )
+    return Form.parse(document)
 
 
 def form_bytes(version: Version) -> bytes:

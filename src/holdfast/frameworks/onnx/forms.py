@@ -131,7 +131,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return what of it cannot be, or None."""
         names = {each.name for each in self.inputs}
         faults = {
-            f"this release does not run {self.format!r:.40}": self.format != FORMAT,
             "it has no inputs, or too many": not 0 < len(self.inputs) <= _MOST_INPUTS,
             "two of its inputs have one name": len(names) < len(self.inputs),
             "its inputs contradict themselves": not all(map(_is_fed, self.inputs)),

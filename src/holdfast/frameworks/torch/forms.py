@@ -108,7 +108,6 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         names = [taken.name for taken in self.inputs if taken.name is not None]
         members = all(map(_WEIGHT.fullmatch, self.weights))
         faults = {
-            f"this release does not run {self.format!r:.40}": self.format != FORMAT,
             "it has no inputs, or too many": not 0 < len(self.inputs) <= _MOST_INPUTS,
             "two of its inputs have one name": len({*names}) < len(names),
             "some of its inputs have names and some have none": 0 < len(names) < len(self.inputs),
