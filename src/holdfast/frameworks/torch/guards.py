@@ -15,7 +15,7 @@ from holdfast.errors import Unsupported
 __all__ = ["refuse_lost"]
 
 _SIZE: Final = r"L\['\w+'\](?:\[(?:\d+|'\w+')\])*\.size\(\)\[\d+\]"
-_KNOWN: Final = re.compile(rf"{_SIZE} (?:==|<=|>=|<|>) \d+|{_SIZE} == {_SIZE}")
+_KNOWN: Final = re.compile(rf"{_SIZE} (?:==|<=|>=|<|>) \d+|\d+ == {_SIZE}|{_SIZE} == {_SIZE}")
 
 
 def refuse_lost(graph: Mapping[str, Any]) -> None:
