@@ -200,7 +200,7 @@ except holdfast.HoldfastError as error:
 
 def test_only_programs_are_exported_as_such(tmp_path):
     holdfast.save({"weight": torch.ones(2, 2)}, "table", store=tmp_path / "s")
-    with pytest.raises(Unsupported, match="programs are made of modules"):
+    with pytest.raises(Unsupported, match="programs are made of modules with a forward"):
         holdfast.export("table", tmp_path / "table.pt2", store=tmp_path / "s")
 
 

@@ -34,7 +34,11 @@ _TENSORS: Final = {
     "h5": "the tensors by their paths, for h5py",
 }
 # Frameworks whose models get portable forms: the format of the file, and that of the form.
-_FORMED: Final = {"sklearn": ("onnx", "onnx"), "torch": ("pt2", "torch.export")}
+_FORMED: Final = {
+    "sklearn": ("onnx", "onnx"),
+    "torch": ("pt2", "torch.export"),
+    "transformers": ("pt2", "torch.export"),
+}
 _PROGRAM: Final = "torch.ExportedProgram"
 # What formats of frameworks hold.
 _WORDS: Final = {

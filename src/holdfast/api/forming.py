@@ -128,7 +128,7 @@ def _formed(wanted: str, subject: Subject, registry: Registry) -> Formed:
 
 
 def _program(subject: Subject, registry: Registry) -> Formed:
-    if subject.adapter.ID != "torch":
+    if subject.adapter.ID not in programs.SAMPLED:
         raise Unsupported(f"programs are made of modules of PyTorch; this is {subject.adapter.ID}")
     form, blob, program = programs.formed(subject, registry)
     assert subject.captured is not None  # noqa: S101 - a program is proven with it

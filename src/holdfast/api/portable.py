@@ -51,7 +51,6 @@ _SLACK: Final = 2.0
 _RELATIVE: Final = 1e-5
 _ABSOLUTE: Final = 1e-6
 _TENSORS: Final = {"<f8": "F64", "<f4": "F32", "<f2": "F16"}
-_FUNCTIONS: Final = ("forward",)
 
 
 class PortableModel:
@@ -90,10 +89,9 @@ class PortableModel:
 
     def __call__(self, inputs: Any) -> Any:
         """Call a model that is a function, such as a module."""
-        method = self.methods[0] if self.methods else "none"
-        if method not in _FUNCTIONS:
+        if "forward" not in self.methods:
             raise TypeError(f"{self.ref} is not called; it has {', '.join(self.methods)}")
-        return self.answer(method, inputs)
+        return self.answer(self.methods[0], inputs)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.methods, *self._attributes})

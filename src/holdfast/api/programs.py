@@ -20,13 +20,16 @@ from holdfast.codec.tensors import TensorData
 from holdfast.errors import HoldfastError, Unsupported
 from holdfast.frameworks.torch import forms, tracing
 from holdfast.frameworks.torch.forms import ROWS, Given, Program, ProgramForm, Range
+from holdfast.frameworks.transformers import run as transformers_run
 from holdfast.record import digest_of
 
 if TYPE_CHECKING:
     from holdfast.api.forming import Subject
 
-__all__ = ["formed"]
+__all__ = ["SAMPLED", "formed"]
 
+# Adapters whose modules get programs; how many numbers of each row their ``forward`` answers.
+SAMPLED: Final[dict[str, int | None]] = {"torch": None, "transformers": transformers_run.PER_ROW}
 _FAR: Final = 7.0
 _MOST_ROWS: Final = 48  # a golden set of more is cut, so more would prove nothing
 _LONGEST: Final = 300
@@ -66,8 +69,10 @@ def _given(subject: Subject) -> Given:
     import torch
 
     captured, model = subject.captured, subject.model
-    if not isinstance(model, torch.nn.Module):
-        raise Unsupported(f"programs are made of modules, and this is a {type(model).__name__:.60}")
+    callable_ = "forward" in subject.adapter.methods(model)
+    if not isinstance(model, torch.nn.Module) or not callable_:
+        kind = type(model).__name__
+        raise Unsupported(f"programs are made of modules with a forward(), not of a {kind:.60}")
     if captured is None or captured.golden.nondeterministic:
         raise Unsupported("without a golden set that repeats itself nothing would prove it")
     tensors = [*model.parameters(), *model.buffers()]
@@ -105,6 +110,7 @@ def _proven(
         rows=captured.golden.rows or 1,
         absolute=0.0,
         by=tracing.made_by(),
+        sampled=SAMPLED[adapter.ID],
     )
     program = Program(form, forms.whole(form, blob, lambda name: _bytes(tensors[name])))
     proof = _Proof(subject, program, registry)
@@ -129,7 +135,7 @@ class _Proof:
     def __init__(self, subject: Subject, program: Program, registry: Registry) -> None:
         adapter, model = subject.adapter, subject.model
         self._live = goldens.Behaviour(
-            methods=("forward",),
+            methods=tuple(program.form.errors),
             call=partial(adapter.predict, model),
             steady=lambda: adapter.steady(model),
             synthetic=lambda rows, seed: None,  # noqa: ARG005 - inputs are given
@@ -168,7 +174,7 @@ class _Proof:
                 return "agrees"
             return "the model refuses them"
         try:
-            self._program.answer("forward", wanted.inputs)
+            self._program.answer(wanted.golden.method, wanted.inputs)
         except HoldfastError:
             return "the program refuses"
         blob = None if wanted.blob is None else memoryview(wanted.blob)

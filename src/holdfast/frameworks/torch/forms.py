@@ -64,6 +64,8 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         sizes: What the named sizes may be; ``rows`` is one of them.
         rows: Rows on which answers were compared.
         absolute: Largest difference from the module's answers.
+        sampled: Numbers of an output that ``forward`` keeps of each row, where the golden set of
+            such modules does so; ``predict`` then answers in full.
         by: Distributions that made and measured it, with their releases.
     """
 
@@ -76,11 +78,13 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rows: int
     absolute: float
     by: dict[str, str]
+    sampled: int | None = None
 
     @property
     def errors(self) -> dict[str, float]:
         """Method to the largest difference of its answers from the model's."""
-        return {"forward": self.absolute}
+        methods = ("forward",) if self.sampled is None else ("predict", "forward")
+        return dict.fromkeys(methods, self.absolute)
 
     def document(self) -> dict[str, Any]:
         """Return the JSON-like form for the record."""
@@ -114,6 +118,7 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             "its sizes contradict themselves": not all(map(_is_range, self.sizes.values())),
             "its inputs contradict themselves": not all(map(self._is_taken, self.inputs)),
             "its weights are no members of a program": not members,
+            "its answers are cut to nothing": self.sampled is not None and self.sampled < 1,
             "its error is no number": not (math.isfinite(self.absolute) and self.absolute >= 0),
         }
         return next((what for what, true in faults.items() if true), None)
@@ -216,16 +221,18 @@ class Program:
         """
         import torch
 
-        if method != "forward":
+        if method not in self.form.errors:
             raise UsageError(f"the portable form has no {method!r:.40}; only 'forward'.")
         given = Given.to(self._module, inputs)
         tensors = self._ordered(given)
         self._require_sizes(tensors)
         try:
             with torch.no_grad():
-                return torch_run.plain(self._module(*tensors))
+                answers = torch_run.plain(self._module(*tensors))
         except Exception as error:
             raise _refused(f"it raises {type(error).__name__}: {error!s:.160}") from error
+        cut = None if method == "predict" else self.form.sampled
+        return answers if cut is None else torch_run.sampled(answers, cut)
 
     def _ordered(self, given: Given) -> list[Any]:
         wanted = [taken.name for taken in self.form.inputs]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from holdfast.errors import Unsupported
 
-__all__ = ["arguments", "call", "call_program", "plain", "steady"]
+__all__ = ["arguments", "call", "call_program", "plain", "sampled", "steady"]
 
 _SEED: Final = 20_260_301
 
@@ -104,6 +104,20 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value
+
+
+def sampled(value: Any, most: int) -> Any:
+    """Keep evenly spaced numbers of large outputs, at most so many of every row."""
+    import torch
+
+    if isinstance(value, Mapping):
+        return {key: sampled(item, most) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(sampled(item, most) for item in value)
+    if isinstance(value, torch.Tensor) and value.dim() > 1:
+        rows = value.reshape(value.shape[0], -1)
+        return rows[:, :: -(-rows.shape[1] // most)] if rows.shape[1] > most else value
     return value
 
 

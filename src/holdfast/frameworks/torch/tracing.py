@@ -112,9 +112,12 @@ def _wrapped(module: Any, names: Sequence[str | None]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return outputs in containers that a program may name; see ``run.plain``."""
+    """Return outputs in containers that a program may name; see ``run.plain``.
+
+    Objects beside tensors, such as a cache for the next call, are left out: a program has none.
+    """
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items() if not _is_object(item)}
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     if isinstance(value, list):
@@ -122,6 +125,13 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return value
+
+
+def _is_object(value: Any) -> bool:
+    import torch
+
+    known = (torch.Tensor, Mapping, tuple, list, bool, int, float, str, type(None))
+    return not isinstance(value, known) and not dataclasses.is_dataclass(value)
 
 
 def _kept(program: Any) -> Traced:
