@@ -121,8 +121,8 @@ def _proven(
 
 
 def _from_one(size: Range) -> Range:
-    """Let a size be one as well, which torch excludes from what it traces; the proof tries it."""
-    return size._replace(least=1) if size.least == 2 else size
+    """Let a size be one where torch says none or two; the proof tries it."""
+    return size._replace(least=1) if size.least in (0, 2) else size
 
 
 def _bytes(tensor: TensorData) -> memoryview:

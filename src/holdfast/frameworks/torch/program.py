@@ -59,8 +59,9 @@ _OPERATOR: Final = re.compile(
     r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+|_operator\.(add|sub|mul|floordiv|mod|neg|pos|eq|ne"
     r"|lt|le|gt|ge|and_|or_|getitem|truediv|pow)|math\.(ceil|floor|trunc)|torch\.sym_\w+"
 )
+_SYMBOL: Final = r"Symbol\('[a-z]+[0-9]*'(, (positive|integer|nonnegative)=True)*\)"
 _SHAPE: Final = re.compile(
-    r"(Symbol\('[a-z]+[0-9]*'(, (positive|integer|nonnegative)=True)*\)"
+    rf"({_SYMBOL}|Pow\({_SYMBOL}, Integer\([2-4]\)\)"
     r"|Integer\(-?[0-9]{1,19}\)|(Add|Mul|Mod|FloorDiv|CleanDiv|CeilDiv|Max|Min|ModularIndexing)\("
     r"|[a-z]+[0-9]+|[0-9]{1,19}|(?<!\*)\*(?!\*)|[()\s,+\-/])*"
 )

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -71,19 +72,23 @@ def trace(module: Any, given: Given, *, loose: bool) -> Traced:
     import torch
 
     flags = [(part, part.training) for part in module.modules()]
-    size = torch.export.Dim
-    shapes = tuple(
+    rows = torch.export.Dim(ROWS)
+    shapes = [
         {
-            axis: size.DYNAMIC if axis == 0 else size.AUTO
+            axis: torch.export.Dim.AUTO if axis else rows
             for axis in range(tensor.dim() if loose else 1)
         }
         for tensor in given.tensors
-    )
+    ]
     try:
         module.eval()
         with torch.no_grad(), _quiet():
             wrapped = _wrapped(module, given.names).eval()
-            program = torch.export.export(wrapped, given.tensors, dynamic_shapes=(shapes,))
+            program = torch.export.export(wrapped, given.tensors, dynamic_shapes=(tuple(shapes),))
+            if loose and _joined(program, given, shapes):
+                program = torch.export.export(
+                    wrapped, given.tensors, dynamic_shapes=(tuple(shapes),)
+                )
             return _kept(program)
     except HoldfastError:
         raise
@@ -92,6 +97,43 @@ def trace(module: Any, given: Given, *, loose: bool) -> Traced:
     finally:
         for part, training in flags:
             part.training = training
+
+
+def _joined(program: Any, given: Given, shapes: list[dict[int, Any]]) -> bool:
+    """Make one size of those that may vary, are at one axis of several inputs, and are equal.
+
+    As a text's length is in its tokens and in their mask. Returns whether there are any.
+    """
+    import torch
+
+    places: dict[tuple[int, int], list[int]] = {}
+    most: dict[tuple[int, int], int] = {}
+    for place, value in enumerate(_values(program)):
+        for axis, length in enumerate(value.shape):
+            if axis and _number(length) is None:
+                key = axis, int(given.tensors[place].shape[axis])
+                places.setdefault(key, []).append(place)
+                limit = _limit(program, length)
+                most[key] = min(limit, most.get(key, limit))
+    several = {key: found for key, found in places.items() if len(found) > 1}
+    for number, (key, found) in enumerate(several.items()):
+        limit = most[key]
+        size = torch.export.Dim(f"joined{number}", max=None if limit == sys.maxsize else limit)
+        for place in found:
+            shapes[place][key[0]] = size
+    return bool(several)
+
+
+def _limit(program: Any, length: Any) -> int:
+    """Return the largest value that a size may have; ``sys.maxsize`` where nothing limits it."""
+    known = program.range_constraints.get(length.node.expr)
+    return sys.maxsize if known is None or known.upper > sys.maxsize else int(known.upper)
+
+
+def _values(program: Any) -> list[Any]:
+    """Return what stands for the inputs in a program, with their sizes."""
+    given = set(program.graph_signature.user_inputs)
+    return [node.meta["val"] for node in program.graph.nodes if node.name in given]
 
 
 def _wrapped(module: Any, names: Sequence[str | None]) -> Any:
@@ -153,12 +195,10 @@ def _described(
     program: Any, ranges: Mapping[str, Mapping[str, int | None]]
 ) -> tuple[tuple[Taken, ...], dict[str, Range]]:
     """Read what a program takes off its inputs; names are given in the order in which they come."""
-    given = dict.fromkeys(program.graph_signature.user_inputs)
-    values = [node.meta["val"] for node in program.graph.nodes if node.name in given]
     names: dict[str, str] = {}
     sizes: dict[str, Range] = {}
     taken = []
-    for value in values:
+    for value in _values(program):
         shape: list[int | str] = []
         for axis, length in enumerate(value.shape):
             known = _number(length)
