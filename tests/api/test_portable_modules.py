@@ -173,11 +173,6 @@ class BySingle(nn.Module):
         return x * 2 if x.shape[0] == 1 else x * 3
 
 
-class FixedRows(nn.Module):
-    def forward(self, x):
-        return x.reshape(2, -1, 3)[:, 0].repeat(x.shape[0] // 2, 1)
-
-
 class OfItsOwn(nn.Module):
     def forward(self, x):
         return torch.tensor(np.asarray(x.detach()) * 2)
@@ -185,7 +180,7 @@ class OfItsOwn(nn.Module):
 
 REFUSED = {
     "values": (ByValue(), "decides by the values of its inputs"),
-    "rows": (ByRows(), "its graph holds only for inputs of which"),
+    "rows": (ByRows(), "its graph holds for some numbers of rows"),
     "a single row": (BySingle(), "does not answer a single row as the model does"),
     "numpy": (OfItsOwn(), "its graph|torch.export does not take it"),
 }

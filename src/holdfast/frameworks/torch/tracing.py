@@ -278,7 +278,7 @@ def _sentence(error: Exception) -> str:
     ):
         return "its forward() decides by the values of its inputs, which a graph cannot do"
     if kind == "ConstraintViolationError" or "Constraints violated" in str(error)[:200]:
-        return "its graph holds for one number of rows only"
+        return "its graph holds for some numbers of rows, or other sizes, only"
     said = str(error)[:2000].split("\n\n")[0]
     words = " ".join("".join(char if char.isprintable() else " " for char in said).split())
     first = re.split(r"(?<=[a-z'\"])\. ", words)[0]
