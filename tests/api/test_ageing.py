@@ -275,12 +275,12 @@ def test_nothing_heavy_is_imported(store):
 def test_a_portable_form_answers_where_a_library_is_missing(store, monkeypatch):
     gone = {**HERE, "packages": {"no-such-library": "1.2"}}
     blob = write.write_document(store.blobs, b"graph")
-    keep(store, "net", gone, portable={"blob": blob})
+    keep(store, "net", gone, portable={"blob": blob, "format": "onnx"})
     keep(store, "other", gone, portable={"reason": "no converter"})
-    monkeypatch.setattr(module, "find_spec", lambda _: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
     found = {each.ref: each for each in module.ageing(store).concerns}
     assert found["net@v1"].kind == "loads portable"
     assert found["net@v1"].fix == "hold predict net@v1 rows.csv --environment portable"
     assert found["other@v1"].kind == "cannot load here"
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert module.ageing(store).concerns[0].kind == "cannot load here"

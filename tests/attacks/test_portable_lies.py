@@ -3,7 +3,6 @@
 The records are in order but for the lie: whoever can write the store can make them.
 """
 
-import json
 import resource
 
 import numpy as np
@@ -15,7 +14,7 @@ import holdfast
 from holdfast.archive import write
 from holdfast.errors import Corrupt, HoldfastError, MissingExtra, UnsafeContent
 from holdfast.frameworks.onnx.forms import Form
-from holdfast.record import Digest, canonical, digest_of
+from holdfast.record import digest_of
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
@@ -32,21 +31,7 @@ def an_honest_version(tmp_path_factory):
     return holdfast.save(model, "m", inputs=ROWS, store=store)
 
 
-def forged(version, change):
-    """Publish a version whose portable form was changed; all digests are in order."""
-    store = version.store
-    record = json.loads(store.blobs.read(version.record_id))
-    change(record["portable"])
-    manifest = json.loads(store.blobs.read(Digest(version.info.manifest)))
-    record_id = write.write_document(store.blobs, canonical(record))
-    manifest_id = write.write_document(store.blobs, canonical({**manifest, "record": record_id}))
-    info = store.catalogue.add_version(
-        "forged", record=record_id, content=version.content_id, manifest=manifest_id, by="eve"
-    )
-    return holdfast.get(f"forged@v{info.number}", store=store)
-
-
-def with_graph(version, nodes, outputs, **extra):
+def with_graph(forged, version, nodes, outputs, **extra):
     """Publish a version whose form is another graph."""
     graph = onnx.helper.make_graph(
         nodes,
@@ -105,18 +90,20 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("lie", FIELDS)
-def test_a_field_that_cannot_be_is_refused(lie, honest):
+def test_a_field_that_cannot_be_is_refused(lie, honest, forged):
     change, match = FIELDS[lie]
     refused(forged(honest, change), Corrupt, match)
 
 
-def test_a_graph_that_reaches_out_is_refused_before_it_runs(honest):
+def test_a_graph_that_reaches_out_is_refused_before_it_runs(honest, forged):
     node = onnx.helper.make_node("PyOp", ["X"], ["probabilities"], domain="ai.onnx.contrib")
-    version = with_graph(honest, [node], [("probabilities", FLOAT, None), ("label", INT, None)])
+    version = with_graph(
+        forged, honest, [node], [("probabilities", FLOAT, None), ("label", INT, None)]
+    )
     refused(version, UnsafeContent, "reaches out of the graph")
 
 
-def test_tensors_in_other_files_are_refused(honest):
+def test_tensors_in_other_files_are_refused(honest, forged):
     weights = onnx.helper.make_tensor(
         "w", FLOAT, [3, 2], np.zeros(24, np.uint8).tobytes(), raw=True
     )
@@ -127,12 +114,12 @@ def test_tensors_in_other_files_are_refused(honest):
     node = onnx.helper.make_node("MatMul", ["X", "w"], ["probabilities"])
     label = onnx.helper.make_node("ArgMax", ["probabilities"], ["label"], keepdims=0, axis=1)
     outputs = [("probabilities", FLOAT, [None, 2]), ("label", INT, [None])]
-    version = with_graph(honest, [node, label], outputs, initializer=[weights])
+    version = with_graph(forged, honest, [node, label], outputs, initializer=[weights])
     refused(version, Corrupt, "is missing")
 
 
 @pytest.mark.parametrize("kind", [FLOAT, onnx.TensorProto.STRING])
-def test_answers_of_another_kind_or_size_are_refused(honest, kind):
+def test_answers_of_another_kind_or_size_are_refused(honest, kind, forged):
     shape = onnx.helper.make_tensor("s", INT, [2], [7, 2])
     value = onnx.helper.make_tensor("v", FLOAT, [1], [0.5])
     nodes = [
@@ -142,7 +129,7 @@ def test_answers_of_another_kind_or_size_are_refused(honest, kind):
         onnx.helper.make_node("Cast", ["numbers"], ["label"], to=INT),
     ]
     outputs = [("probabilities", kind, None), ("label", INT, None), ("unused", FLOAT, None)]
-    version = with_graph(honest, nodes, outputs, initializer=[shape])
+    version = with_graph(forged, honest, nodes, outputs, initializer=[shape])
     with pytest.raises(HoldfastError, match="golden rows otherwise"):
         version.load(environment="portable")
     model = version.load(environment="portable", replay="never")
@@ -150,7 +137,7 @@ def test_answers_of_another_kind_or_size_are_refused(honest, kind):
         model.predict_proba(ROWS)
 
 
-def test_a_graph_that_asks_for_all_memory_is_stopped(honest):
+def test_a_graph_that_asks_for_all_memory_is_stopped(honest, forged):
     huge = onnx.helper.make_tensor("s", INT, [2], [1 << 21, 1 << 20])
     nodes = [
         onnx.helper.make_node("ConstantOfShape", ["s"], ["zeros"]),
@@ -159,13 +146,13 @@ def test_a_graph_that_asks_for_all_memory_is_stopped(honest):
         onnx.helper.make_node("ArgMax", ["X"], ["label"], keepdims=0, axis=1),
     ]
     outputs = [("probabilities", FLOAT, [None, 3]), ("label", INT, [None])]
-    version = with_graph(honest, nodes, outputs, initializer=[huge])
+    version = with_graph(forged, honest, nodes, outputs, initializer=[huge])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(version, HoldfastError, "onnxruntime")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
-def test_damaged_graphs_are_refused(honest):
+def test_damaged_graphs_are_refused(honest, forged):
     data = bytes(honest.store.blobs.read(honest.record.portable["blob"]))
     for cut in (0, 1, len(data) // 2, len(data) - 1):
         digest = write.write_document(honest.store.blobs, data[:cut])
@@ -178,7 +165,7 @@ def test_damaged_graphs_are_refused(honest):
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_a_graph_with_a_byte_changed_is_refused_or_answers(honest, data):
+def test_a_graph_with_a_byte_changed_is_refused_or_answers(honest, forged, data):
     graph = bytearray(honest.store.blobs.read(honest.record.portable["blob"]))
     place = data.draw(st.integers(0, len(graph) - 1))
     graph[place] ^= data.draw(st.integers(1, 255))
@@ -217,7 +204,7 @@ def test_any_document_parses_or_is_corrupt(honest, data):
     assert parsed.document().keys() <= form.keys()
 
 
-def test_the_next_rung_is_named_where_a_forged_form_was_to_help(honest, monkeypatch):
+def test_the_next_rung_is_named_where_a_forged_form_was_to_help(honest, monkeypatch, forged):
     version = forged(honest, lambda form: form.update(size=7))
 
     def absent(*_, **__):

@@ -151,7 +151,16 @@ def numbers() -> list[Any]:
         np.ma.MaskedArray([[1, 2]], hard_mask=True),
         np.ma.masked,
         np.arange(6.0).reshape(2, 3).view(np.matrix),
+        *texts(),
     ]
+
+
+def texts() -> list[Any]:
+    kind = getattr(np.dtypes, "StringDType", None) if hasattr(np, "dtypes") else None
+    if kind is None:
+        return []
+    holed = np.array([["a", None], ["long " * 9, ""]], dtype=kind(na_object=None))
+    return [holed, np.asfortranarray(holed), kind(coerce=False)]
 
 
 def sparse() -> list[Any]:

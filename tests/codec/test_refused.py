@@ -237,11 +237,6 @@ def test_a_subclass_is_another_type() -> None:
         (np.longdouble(1), "depend on the platform"),
         (np.array([(1,)], dtype=[("a", "i4")])[0], "structured numpy scalar"),
         (np.void(b"ab"), "structured numpy scalar"),
-        *(
-            [(np.array(["a"], dtype=np.dtypes.StringDType()), "cannot be kept")]
-            if hasattr(np.dtypes, "StringDType")
-            else []
-        ),
     ],
     ids=lambda v: f"{v!r:.40}",
 )

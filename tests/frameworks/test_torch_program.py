@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import holdfast  # noqa: E402
 from holdfast.errors import HoldfastError, UnsafeContent, Unsupported  # noqa: E402
+from holdfast.frameworks.torch.guards import refuse_lost  # noqa: E402
 from holdfast.frameworks.torch.program import cleaned  # noqa: E402
 
 
@@ -131,6 +132,8 @@ FACTORY = json.dumps(
         lambda graph: set_target(graph, "torch.ops.higher_order.cond"),
         lambda graph: set_shape(graph, CANARY),
         lambda graph: set_shape(graph, "9**9**9**9"),
+        lambda graph: set_shape(graph, "Pow(Integer(9), Integer(4))"),
+        lambda graph: set_shape(graph, "Pow(Symbol('s0'), Integer(9))"),
         lambda graph: set_shape(graph, "Symbol('s0', positive=True).__class__"),
         lambda graph: set_spec(graph, FACTORY),
         lambda graph: set_argument(graph, f"x=({CANARY})"),
@@ -200,6 +203,55 @@ except holdfast.HoldfastError as error:
 
 
 def test_only_programs_are_exported_as_such(tmp_path):
-    holdfast.save(torch.nn.Linear(2, 2), "line", store=tmp_path / "s")
-    with pytest.raises(Unsupported, match="not an exported program"):
-        holdfast.export("line", tmp_path / "line.pt2", store=tmp_path / "s")
+    holdfast.save({"weight": torch.ones(2, 2)}, "table", store=tmp_path / "s")
+    with pytest.raises(Unsupported, match="programs are made of modules with a forward"):
+        holdfast.export("table", tmp_path / "table.pt2", store=tmp_path / "s")
+
+
+class Parity(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if x.shape[1] % 2 == 0 else x * 3
+
+
+def test_conditions_that_are_code_are_not_lost_without_a_word(tmp_path):
+    """Without its guards the program would answer for odd widths, and wrongly."""
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        Parity(), (torch.ones(2, 6),), dynamic_shapes=({0: dynamic, 1: dynamic},)
+    )
+    with pytest.raises(Unsupported, match=r"holds only for inputs of which \(size % 2\) == 0"):
+        holdfast.save(program, "net", store=tmp_path / "s")
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(Unsupported, match="holds only for inputs"):
+        holdfast.convert(tmp_path / "net.pt2", "net", store=tmp_path / "s")
+
+
+ONE, TWO, WIDE = "L['t'][0].size()[0]", "L['t'][1].size()[0]", "L['t'][1].size()[1]"
+
+
+@pytest.mark.parametrize(
+    "guards",
+    [
+        [f"{ONE} <= 12", f"4 == {ONE}", f"{TWO} > 5"],
+        [f"(({TWO}*{WIDE}) % {ONE}) == 0", f"{ONE} == {TWO}"],
+        [f"({TWO}*{WIDE}) == ({ONE}*(({TWO}*{WIDE}) // {ONE}))", f"{ONE} == {TWO}"],
+        [f"{ONE} + ((-1)*{TWO}) <= 0", f"{TWO} <= {ONE}", f"{TWO} == {ONE}"],
+    ],
+)
+def test_conditions_that_are_checked_or_always_true_are_none(guards):
+    refuse_lost({"guards_code": guards})
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        f"({ONE} % 2) == 0", f"{ONE} != 7", f"{ONE} + ((-1)*{TWO}) <= 0", f"{ONE} <= {TWO}",
+        f"({TWO}*{WIDE}) % {ONE} == 0", f"({ONE} // 2) == {TWO}", "1 == 2", "9**9**9 == 1",
+        CANARY, "(" * 300 + "1" + ")" * 300 + " == 1", "n0 == n0 or True", "lambda: 0", "\0", "",
+    ],
+)  # fmt: skip
+def test_other_conditions_are_refused_and_never_run(guard, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Unsupported, match="holds only for inputs"):
+        refuse_lost({"guards_code": [guard]})
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 from holdfast.api.store import Store
@@ -149,7 +148,6 @@ class _Judge:
         self._day = now.date().isoformat()
         self._recently = (now - _OFTEN).isoformat()
         self._builds = recreate.uv() is not None
-        self._runs_graphs = find_spec("onnxruntime") is not None
         self._compared: dict[str, _Compared] = {}
 
     def concerns(self, store: Store, info: VersionInfo, found: _Found) -> Iterator[Concern]:
@@ -186,7 +184,7 @@ class _Judge:
         compared = self._compare(record.environment)
         if compared.lacking:
             what = "; ".join(each.what for each in compared.lacking)
-            if self._runs_graphs and "blob" in (record.portable or {}):
+            if preflight.runs_form(record.portable):
                 yield "loads portable", what, f"hold predict {ref} rows.csv --environment portable"
             elif self._rebuilds(record):
                 yield "needs its worker", what, worker

@@ -33,8 +33,13 @@ _TENSORS: Final = {
     "npz": "the tensors, for numpy.load",
     "h5": "the tensors by their paths, for h5py",
 }
-# Frameworks whose models get portable forms.
-_FORMED: Final = ("sklearn",)
+# Frameworks whose models get portable forms: the format of the file, and that of the form.
+_FORMED: Final = {
+    "sklearn": ("onnx", "onnx"),
+    "torch": ("pt2", "torch.export"),
+    "transformers": ("pt2", "torch.export"),
+}
+_PROGRAM: Final = "torch.ExportedProgram"
 # What formats of frameworks hold.
 _WORDS: Final = {
     "cbm": "the model, for CatBoost",
@@ -66,7 +71,8 @@ def export(
     """Write a version to a new file or folder in a format of others.
 
     ``safetensors``, ``npz`` and ``h5`` hold the version's tensors and need no framework. ``onnx``
-    of an estimator of scikit-learn is its portable form, made now where none was kept. Every other
+    of an estimator of scikit-learn, and ``pt2`` of a module, are its portable form, made and proven
+    now where none was kept. Every other
     format is written by the framework from the loaded, proven model.
 
     Args:
@@ -111,7 +117,8 @@ def formats(
     endings = {name: ending for ending, name in _ENDINGS.items()}
     found = {name: _WORDS.get(name, "the model, in the framework's own format") for name in native}
     if version.content.framework in _FORMED:
-        found |= {"onnx": _WORDS["onnx"]}
+        name, _ = _FORMED[version.content.framework]
+        found |= {name: _WORDS[name]}
     if version.content.tensors:
         found |= {name: words for name, words in _TENSORS.items() if name not in native}
     return {name: (endings.get(name, ""), words) for name, words in found.items()}
@@ -122,8 +129,10 @@ def _writer(version: Version, target: Path, wanted: str | None) -> Callable[[Pat
     framework = version.content.framework
     native = frameworks.adapter_named(framework).WRITES
     tensors = _TENSOR_WRITERS if version.content.tensors else {}
-    if framework in _FORMED:
-        tensors = {"onnx": _onnx, **tensors}
+    if framework in _FORMED and _PROGRAM not in version.content.structure.types:
+        name, _ = _FORMED[framework]
+        tensors = {name: _portable, **tensors}
+        native = {other: write for other, write in native.items() if other != name}
     known = [*native, *(name for name in tensors if name not in native)]
     chosen = wanted or _ENDINGS.get(target.suffix.lower()) or _folder_format(target, native)
     if chosen is None or chosen not in known:
@@ -187,12 +196,12 @@ def _safetensors(version: Version, path: Path) -> None:
         os.close(fd)
 
 
-def _onnx(version: Version, path: Path) -> None:
+def _portable(version: Version, path: Path) -> None:
     """Write the portable form that is kept, or one that is made and proven now."""
     from holdfast.api import portable
 
     kept = version.record.portable or {}
-    data = portable.graph_bytes(version) if "blob" in kept else _formed_now(version)
+    data = portable.form_bytes(version) if "blob" in kept else _formed_now(version)
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -201,7 +210,7 @@ def _onnx(version: Version, path: Path) -> None:
 
 def _formed_now(version: Version) -> bytes:
     """Make the portable form of a version that has none, of its model and golden set here."""
-    from holdfast.api import forming
+    from holdfast.api import forming, portable
     from holdfast.api.load import behaviour_of
     from holdfast.archive import golden as goldens
 
@@ -214,15 +223,16 @@ def _formed_now(version: Version) -> bytes:
         rows = goldens.inputs_of(golden, None if blob is None else memoryview(blob), registry)
         behaviour = behaviour_of(adapter, model)
         captured = goldens.capture(behaviour, rows, registry, mode="inputs")
+    name, wanted = _FORMED[version.content.framework]
     try:
-        form = forming.formed("onnx", forming.Subject(adapter, model, captured), registry)
+        form = forming.formed(wanted, forming.Subject(adapter, model, captured), registry)
     except Unsupported as error:
-        error.message = f"{version.ref} cannot be exported as ONNX. {error.message}"
+        error.message = f"{version.ref} cannot be exported as {name}. {error.message}"
         error.hint = f"hold export {version.ref} model.safetensors"
         raise
     assert form is not None  # noqa: S101 - it was asked for by name
     assert form.blob is not None  # noqa: S101 - same
-    return form.blob
+    return portable.file_of(version, form.document, form.blob)
 
 
 def _npz(version: Version, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from holdfast.api import programs
 from holdfast.api.portable import replayed
 from holdfast.api.proving import Live, prove
 from holdfast.archive import golden as goldens
@@ -18,6 +19,8 @@ from holdfast.errors import HoldfastError, Unsupported, UsageError
 from holdfast.frameworks import Adapter, Payload
 from holdfast.frameworks.onnx.forms import FORMAT, Fed, Form, Graph, is_missing
 from holdfast.frameworks.sklearn import portable as sklearn_portable
+from holdfast.frameworks.torch import forms as torch_forms
+from holdfast.frameworks.torch.forms import Program
 from holdfast.record import digest_of
 from holdfast.trust import onnx_graph
 
@@ -25,7 +28,7 @@ __all__ = ["Formed", "Subject", "formed"]
 
 _log = logging.getLogger("holdfast")
 
-_CHOICES: Final = ("auto", FORMAT, None)
+_CHOICES: Final = ("auto", FORMAT, torch_forms.FORMAT, None)
 _ROWS: Final = 256
 _LONGEST: Final = 300
 
@@ -60,7 +63,7 @@ def formed(wanted: str | None, subject: Subject, registry: Registry) -> Formed |
     """Make the portable form of a model, if there is one to be had.
 
     Args:
-        wanted: ``"auto"``, ``"onnx"`` or None.
+        wanted: ``"auto"``, ``"onnx"``, ``"torch.export"`` or None.
         subject: The model.
         registry: For the replay.
 
@@ -73,7 +76,7 @@ def formed(wanted: str | None, subject: Subject, registry: Registry) -> Formed |
     """
     if wanted not in _CHOICES:
         raise UsageError(
-            f"portable={wanted!r:.40} is not known; use 'auto', 'onnx' or None.",
+            f"portable={wanted!r:.40} is not known; use 'auto', 'onnx', 'torch.export' or None.",
             hint="holdfast.save(model, name, inputs=X)",
         )
     if wanted is None or (wanted == "auto" and not _is_usual(subject.adapter)):
@@ -100,8 +103,10 @@ def _is_usual(adapter: Adapter) -> bool:
 
 def _formed(wanted: str, subject: Subject, registry: Registry) -> Formed:
     adapter, captured = subject.adapter, subject.captured
+    if wanted == torch_forms.FORMAT:
+        return _program(subject, registry)
     if adapter.ID != "sklearn":
-        raise Unsupported(f"forms are made of scikit-learn's estimators, and this is {adapter.ID}")
+        raise Unsupported(f"graphs are made of scikit-learn's estimators, and this is {adapter.ID}")
     if captured is None or captured.golden.nondeterministic:
         raise Unsupported("without a golden set that repeats itself nothing would prove it")
     if wanted == "auto" and subject.payload is not None:
@@ -122,7 +127,16 @@ def _formed(wanted: str, subject: Subject, registry: Registry) -> Formed:
     raise Unsupported(reasons[0] if reasons else "its inputs are no table, array or texts")
 
 
-def _require_replay(graph: Graph, captured: goldens.Captured, registry: Registry) -> None:
+def _program(subject: Subject, registry: Registry) -> Formed:
+    if subject.adapter.ID not in programs.SAMPLED:
+        raise Unsupported(f"programs are made of modules of PyTorch; this is {subject.adapter.ID}")
+    form, blob, program = programs.formed(subject, registry)
+    assert subject.captured is not None  # noqa: S101 - a program is proven with it
+    _require_replay(program, subject.captured, registry)
+    return Formed(form.document(), blob)
+
+
+def _require_replay(graph: Graph | Program, captured: goldens.Captured, registry: Registry) -> None:
     """Replay as every load will; raises ``Unsupported`` where that is not passed."""
     blob = None if captured.blob is None else memoryview(captured.blob)
     result = replayed(graph, captured.golden, blob, registry)

@@ -12,7 +12,6 @@ from holdfast.errors import (
     BehaviourMismatch,
     EnvironmentMismatch,
     HoldfastError,
-    MissingExtra,
     UsageError,
 )
 from holdfast.frameworks import LoadOptions
@@ -85,7 +84,8 @@ def _portable_instead(
     version: Version, options: LoadOptions, refusal: HoldfastError, *, replay: str
 ) -> Loaded | None:
     """Return the portable form of what does not load here; None where there is none that serves."""
-    other = isinstance(refusal, MissingExtra) or worker.differs(version.record.environment)
+    # What answered otherwise under the very libraries of its save is damaged, not grown old.
+    other = isinstance(refusal, EnvironmentMismatch) or worker.differs(version.record.environment)
     if not (other and portable.is_there(version, options)):
         reason = (version.record.portable or {}).get("reason")
         if reason is not None:

@@ -1,10 +1,9 @@
-"""A model that answers through its portable form: a proxy, and the graph behind it."""
+"""A model that answers through its portable form: a proxy, and the graph or program behind it."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from contextlib import nullcontext
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +12,9 @@ import numpy as np
 
 from holdfast import frameworks
 from holdfast.api.load import LEVELS, Loaded
-from holdfast.archive import golden as goldens
+from holdfast.archive import golden as goldens, read
 from holdfast.codec.registry import Registry
+from holdfast.environment.preflight import runs_form
 from holdfast.errors import (
     BehaviourMismatch,
     Corrupt,
@@ -24,13 +24,25 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.frameworks import LoadOptions
-from holdfast.frameworks.onnx.forms import METHODS, Answer, Form, Graph
+from holdfast.frameworks.onnx import forms as onnx_forms
+from holdfast.frameworks.onnx.forms import Answer, Form, Graph
+from holdfast.frameworks.torch import forms as torch_forms
+from holdfast.frameworks.torch.forms import Program, ProgramForm
 from holdfast.record import Content, Digest, parse_digest
 
 if TYPE_CHECKING:
     from holdfast.api.version import Version
 
-__all__ = ["PortableModel", "graph_bytes", "is_there", "load_portable", "replayed", "words"]
+__all__ = [
+    "PortableModel",
+    "behaviour",
+    "file_of",
+    "form_bytes",
+    "is_there",
+    "load_portable",
+    "replayed",
+    "words",
+]
 
 _log = logging.getLogger("holdfast")
 
@@ -42,10 +54,10 @@ _TENSORS: Final = {"<f8": "F64", "<f4": "F32", "<f2": "F16"}
 
 
 class PortableModel:
-    """A model in the form of a graph that onnxruntime runs, where its library is not needed.
+    """A model in the form of a graph, where its library, or its class, is not needed.
 
-    It has the output methods that the form was proven for and, of a classifier, ``classes_``.
-    It computes with float32; ``error`` says how far its answers were from the model's own.
+    It has the output methods that the form was proven for and, of a classifier, ``classes_``; that
+    of a module is called like one. ``error`` says how far answers were from the model's own.
 
     Attributes:
         ref: The version.
@@ -53,14 +65,14 @@ class PortableModel:
         error: Method to the largest difference measured at save; 0 where answers were equal.
     """
 
-    def __init__(self, ref: str, graph: Graph, content: Content) -> None:
+    def __init__(self, ref: str, graph: Graph | Program, content: Content) -> None:
         self.ref = ref
-        outputs = graph.form.outputs
-        self.methods = tuple(method for method in METHODS if method in outputs)
-        self.error = {method: outputs[method].absolute for method in self.methods}
+        self.error = graph.form.errors
+        self.methods = tuple(self.error)
         self._graph = graph
         self._kind = _kind_of(content)
-        classes = _classes(content, graph.form.outputs.get("predict"))
+        outputs = graph.form.outputs if isinstance(graph, Graph) else {}
+        classes = _classes(content, outputs.get("predict"))
         self._attributes = {} if classes is None else {"classes_": classes}
 
     def __getattr__(self, name: str) -> Any:
@@ -74,6 +86,12 @@ class PortableModel:
             f"{', '.join((*state.get('methods', ()), *state.get('_attributes', ())))}. "
             'environment="recorded" gives more.'
         )
+
+    def __call__(self, inputs: Any) -> Any:
+        """Call a model that is a function, such as a module."""
+        if "forward" not in self.methods:
+            raise TypeError(f"{self.ref} is not called; it has {', '.join(self.methods)}")
+        return self.answer(self.methods[0], inputs)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.methods, *self._attributes})
@@ -102,14 +120,11 @@ class PortableModel:
             raise
 
 
-def words(form: Form) -> str:
+def words(form: Form | ProgramForm) -> str:
     """Return what a form answers, and how near to the model, in words."""
     told = [
-        f"{method} within {form.outputs[method].absolute:.1g}"
-        if form.outputs[method].absolute
-        else f"{method} equal"
-        for method in METHODS
-        if method in form.outputs
+        f"{method} within {error:.1g}" if error else f"{method} equal"
+        for method, error in form.errors.items()
     ]
     return f"{form.format}: {', '.join(told)}"
 
@@ -138,8 +153,7 @@ def is_there(version: Version, options: LoadOptions) -> bool:
     asked = options.into is not None or options.rename is not None
     if asked or options.device not in ("auto", "cpu"):
         return False
-    kept = version.record.portable or {}
-    return "blob" in kept and importlib.util.find_spec("onnxruntime") is not None
+    return runs_form(version.record.portable)
 
 
 def load_portable(version: Version, options: LoadOptions, *, replay: str) -> Loaded:
@@ -149,7 +163,7 @@ def load_portable(version: Version, options: LoadOptions, *, replay: str) -> Loa
 
     Raises:
         EnvironmentMismatch: It has none.
-        MissingExtra: onnxruntime is not installed, or pandas for a golden set of tables.
+        MissingExtra: What runs it is not installed, or pandas for a golden set of tables.
         BehaviourMismatch: It answers otherwise than recorded, by more than the recorded error.
         Corrupt: Record or graph are damaged or forged.
         UnsafeContent: The graph reaches out of itself.
@@ -160,7 +174,7 @@ def load_portable(version: Version, options: LoadOptions, *, replay: str) -> Loa
             'into= and rename= need the model itself, and environment="portable" runs a graph.',
             hint=f'holdfast.load("{version.ref}", environment="here", into=model)',
         )
-    graph = Graph(_form_of(version), graph_bytes(version))
+    graph = _opened(version)
     model = PortableModel(version.ref, graph, version.content)
     golden = version.record.golden
     if golden is None or replay == "never":
@@ -179,7 +193,12 @@ def load_portable(version: Version, options: LoadOptions, *, replay: str) -> Loa
     return Loaded(model, LEVELS[result.level], replay=result, rung="portable")
 
 
-def _form_of(version: Version) -> Form:
+def _opened(version: Version) -> Graph | Program:
+    form, data = _form_of(version), form_bytes(version)
+    return Graph(form, data) if isinstance(form, Form) else Program(form, data)
+
+
+def _form_of(version: Version) -> Form | ProgramForm:
     """Return what the record says of the form; raises ``EnvironmentMismatch`` where it has none."""
     kept = version.record.portable
     if kept is None or "blob" not in kept:
@@ -189,15 +208,27 @@ def _form_of(version: Version) -> Form:
             hint=f'holdfast.load("{version.ref}", environment="recorded")',
             ref=version.ref,
         )
-    return Form.parse(kept)
+    return _parsed(kept)
 
 
-def graph_bytes(version: Version) -> bytes:
-    """Return the graph of a version's portable form, hashed.
+def _parsed(document: Mapping[str, Any]) -> Form | ProgramForm:
+    wanted = document.get("format")
+    if wanted == torch_forms.FORMAT:
+        return ProgramForm.parse(document)
+    if wanted != onnx_forms.FORMAT:
+        raise Corrupt(
+            f"the record's portable form is damaged: this release does not run {wanted!r:.40}"
+        )
+    return Form.parse(document)
+
+
+def form_bytes(version: Version) -> bytes:
+    """Return the file of a version's portable form, hashed and, of a program, whole and judged.
 
     Raises:
         EnvironmentMismatch: It has none.
         Corrupt: The bytes are missing or not those that the record names.
+        UnsafeContent: A program holds what torch would run.
     """
     form = _form_of(version)
     digest = parse_digest(form.blob)
@@ -210,32 +241,64 @@ def graph_bytes(version: Version) -> bytes:
             f"the portable form of {version.ref} has {len(data):,} bytes, not {form.size:,}",
             ref=version.ref,
         )
-    return bytes(data)
+    return file_of(version, form.document(), bytes(data))
+
+
+def file_of(version: Version, document: Mapping[str, Any], blob: bytes) -> bytes:
+    """Return the file of a form: its blob and, of a program, the weights that the version holds.
+
+    Raises:
+        Corrupt: They do not belong together.
+        UnsafeContent: A program holds what torch would run.
+    """
+    form = _parsed(document)
+    if isinstance(form, Form):
+        return blob
+    store = version.store
+    opened = read.open_version(store.blobs, version.manifest_id, verify="auto", stamps=store.stamps)
+    lacking = set(form.weights.values()) - {*opened.tensors}
+    if lacking:
+        raise Corrupt(
+            f"the portable form of {version.ref} needs the tensor {min(lacking)!r:.100}, "
+            "which the version does not have",
+            ref=version.ref,
+        )
+    return torch_forms.whole(form, blob, lambda name: opened.tensors[name].data)
+
+
+def behaviour(graph: Graph | Program) -> goldens.Behaviour:
+    """Return how a form answers, for a replay."""
+    return goldens.Behaviour(
+        methods=tuple(graph.form.errors),
+        call=graph.answer,
+        steady=graph.steady,
+        synthetic=lambda rows, seed: None,  # noqa: ARG005 - a replay makes no inputs
+    )
 
 
 def replayed(
-    graph: Graph, golden: goldens.Golden, blob: memoryview | None, registry: Registry
+    graph: Graph | Program, golden: goldens.Golden, blob: memoryview | None, registry: Registry
 ) -> goldens.Replay:
-    """Replay a golden set through a graph, with the error that was measured as its tolerance.
+    """Replay a golden set through a form, with the error that was measured as its tolerance.
+
+    A program computes with the types of its module and is held to the module's own tolerance.
 
     Raises:
         Corrupt: The golden set is damaged, or the form does not answer what it recorded.
     """
-    answer = graph.form.outputs.get(golden.method)
-    if answer is None:
+    if golden.method not in graph.form.errors:
         raise Corrupt(f"the portable form does not answer {golden.method!r:.40}, as its golden set")
+    if isinstance(graph, Graph):
+        golden = _widened(golden, graph.form.outputs[golden.method])
+    return goldens.replay(golden, blob, behaviour(graph), registry)
+
+
+def _widened(golden: goldens.Golden, answer: Answer) -> goldens.Golden:
     tolerance = dict(golden.tolerance)
     if answer.dtype in _TENSORS:
         bounds = _RELATIVE, _SLACK * answer.absolute + _ABSOLUTE
         tolerance[_TENSORS[answer.dtype]] = bounds
-    behaviour = goldens.Behaviour(
-        methods=tuple(graph.form.outputs),
-        call=graph.answer,
-        steady=nullcontext,
-        synthetic=lambda rows, seed: None,  # noqa: ARG005 - a replay makes no inputs
-    )
-    wider = msgspec.structs.replace(golden, tolerance=tolerance)
-    return goldens.replay(wider, blob, behaviour, registry)
+    return msgspec.structs.replace(golden, tolerance=tolerance)
 
 
 def said(result: goldens.Replay) -> str:

@@ -19,6 +19,8 @@ from holdfast.errors import HoldfastError
 __all__ = ["Preflight", "preflight"]
 
 _SHOWN: Final = 5
+# The type of modules of the saver's own classes.
+_STATE: Final = "torch.Module"
 
 
 class Preflight(NamedTuple):
@@ -66,6 +68,8 @@ def preflight(ref: str, *, store: Store | str | os.PathLike[str] | None = None) 
     findings = sorted(_findings(version, steps), key=lambda each: each.kind != "blocks")
     blocking = {finding for finding in findings if finding.kind == "blocks"}
     verdict = "loads migrated" if steps else "loads here"
+    if _lacks_class(version) and _form_serves(version):
+        verdict = "loads portable"
     if blocking:
         environment = version.record.environment
         of_libraries = {*environments.libraries(environment), *environments.runtime(environment)}
@@ -97,7 +101,7 @@ def _form_serves(version: Version) -> bool:
     """Say whether a portable form is kept and what runs it installed; it is not run."""
     from holdfast.api import load, portable, worker
 
-    other = worker.differs(version.record.environment)
+    other = _lacks_class(version) or worker.differs(version.record.environment)
     return other and portable.is_there(version, load.options(None, "auto", None))
 
 
@@ -136,6 +140,12 @@ def _types(version: Version) -> Iterator[Finding]:
     wanted = set(version.content.structure.types)
     if wanted - registry.by_id.keys():
         registry.grow()
+    for cls in filter(_unregistered, _own_classes(version)):
+        yield Finding(
+            "note",
+            f"its class {cls:.100} must be given to fill, or registered in the program that loads",
+            f"holdfast.load({version.ref!r}, into=model)",
+        )
     for name in sorted(wanted - registry.by_id.keys()):
         if name.startswith("user."):
             cls = name.removeprefix("user.")
@@ -150,6 +160,28 @@ def _types(version: Version) -> Iterator[Finding]:
                 f"this release does not know the type {name:.100}",
                 "python -m pip install --upgrade holdfast-ml",
             )
+
+
+def _lacks_class(version: Version) -> bool:
+    """Say whether a module's class is the saver's own, and nobody registered it here."""
+    return any(map(_unregistered, _own_classes(version)))
+
+
+def _own_classes(version: Version) -> list[str]:
+    if _STATE not in version.content.structure.types:
+        return []
+    told = version.record.environment.get("classes")
+    named = [each.get("class") for each in told or () if isinstance(each, dict)]
+    return [name for name in named if isinstance(name, str)]
+
+
+def _unregistered(name: str) -> bool:
+    from holdfast.frameworks.torch.classes import registered_as
+
+    try:
+        return registered_as(name) is None
+    except HoldfastError:
+        return True
 
 
 def _refused(version: Version) -> Iterator[Finding]:

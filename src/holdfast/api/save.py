@@ -81,7 +81,9 @@ def save(  # noqa: PLR0913 - the public face, DESIGN section 6
         golden: ``"inputs"``; ``"synthetic"`` keeps none of the caller's rows; None keeps nothing.
         portable: ``"auto"``: estimators of scikit-learn also get a form that answers without their
             library, where skl2onnx is installed, the conversion is quick and its answers prove
-            equal within the precision of float32; ``"onnx"``: it must have one; None: none.
+            equal within the precision of float32; ``"onnx"``: it must have one.
+            ``"torch.export"``: a module must have a program that answers without its class. None:
+            none.
         store: Store or path; default: the store in force, made when it is not there.
         allow_secrets: Places that look like credentials and may be stored all the same.
 

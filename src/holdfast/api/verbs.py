@@ -46,10 +46,11 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
             ``"never"`` skips it and the result is unproved.
         rename: ``"old->new"``: change this prefix of the stored tensor names.
         environment: ``"here"``: this process. ``"portable"``: its portable form, which onnxruntime
-            runs. ``"recorded"``: a worker, a process of its own under the libraries that the
-            version was saved with, which uv installs once. The latter two have the model's output
-            methods. ``"auto"``: the first of these, in this order, that is there and is not
-            refused; a warning to the logger ``holdfast`` tells when it is not the first.
+            runs, or torch where it is a module's. ``"recorded"``: a worker, a process of its own
+            under the libraries that the version was saved with, which uv installs once. The latter
+            two have the model's output methods. ``"auto"``: the first of these, in this order, that
+            is there and is not refused; a warning to the logger ``holdfast`` tells when it is not
+            the first.
 
     Raises:
         NotFound: No such version.

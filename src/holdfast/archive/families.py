@@ -104,7 +104,7 @@ def has_missing(values: Any) -> bool | None:
     if hasattr(values, "tocsr"):
         return has_missing(values.tocsr().data)
     dtype = str(values.dtype).removeprefix("torch.")
-    if dtype == "object":
+    if dtype == "object" or dtype.startswith("StringDType"):
         return bool(look(values).missing)
     if dtype.startswith((*_COMPARABLE, "datetime", "timedelta")):
         return bool((values != values).any())  # noqa: PLR0124 - NaN and NaT differ from themselves

@@ -24,7 +24,7 @@ _USUAL: Final = "read as data"
 @click.option("--sandbox", is_flag=True, help="Run what cannot be read as data, shut in.")
 @click.option(
     "--portable",
-    type=click.Choice(("auto", "onnx", "none")),
+    type=click.Choice(("auto", "onnx", "torch.export", "none")),
     default="auto",
     show_default=True,
     help="A form that answers without the model's library: where quick, always, or never.",

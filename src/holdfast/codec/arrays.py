@@ -53,10 +53,10 @@ def dtype_text(dtype: np.dtype[Any]) -> Any:
     """
     if dtype.name in NARROW and type(dtype.type(0)).__module__ == "ml_dtypes":
         return dtype.name
-    if dtype.hasobject or dtype.kind in "gG" or dtype.char in "gGT":
+    if dtype.hasobject or dtype.kind in "gG" or dtype.char in "gG":
         raise Unsupported(
             f"arrays of dtype {dtype} cannot be kept: they hold objects or depend on the platform.",
-            hint=f"array.astype({'object' if dtype.char == 'T' else 'numpy.float64'!r})",
+            hint="array.astype(numpy.float64)",
         )
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype

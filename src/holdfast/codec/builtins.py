@@ -13,6 +13,7 @@ from holdfast.codec.random import TYPES as RANDOM
 from holdfast.codec.sparse import TYPES as SPARSE
 from holdfast.codec.splines import TYPES as SPLINES
 from holdfast.codec.standard import TYPES as STANDARD
+from holdfast.codec.texts import TYPES as TEXTS
 
 __all__ = ["TYPES"]
 
@@ -21,6 +22,7 @@ TYPES: Final = (
     *STANDARD,
     *RANDOM,
     *MASKED,
+    *TEXTS,
     *SPARSE,
     *SPLINES,
     *DISTRIBUTIONS,

@@ -15,6 +15,7 @@ from holdfast.codec.arrays import dtype_text, store_array
 from holdfast.codec.nodes import BUILTINS, COLUMN_FROM, FILE, NUMPY_TYPES, OBJECT
 from holdfast.codec.registry import OWN_CLASS, UNUSABLE, Registry, TypeSpec
 from holdfast.codec.tensors import FileData, TensorData
+from holdfast.codec.texts import ARRAY as STRING_ARRAY
 from holdfast.errors import Unsupported
 from holdfast.record import Structure
 
@@ -110,7 +111,7 @@ class _Encoder:
         while self._queue:
             index, item, path, spec = self._queue.popleft()
             self.nodes[index] = (
-                self._object(item, path, spec) if spec is not None else self._value(item, path)
+                self.instance(item, path, spec) if spec is not None else self._value(item, path)
             )
         nodes = tuple(node for node in self.nodes if node is not None)
         structure = Structure(types=tuple(self.types), nodes=nodes, root=root)
@@ -171,9 +172,10 @@ class _Encoder:
         spec = self._spec(obj, path)
         if spec is None:
             raise _not_registered(type(obj), path, broken)
-        return self._object(obj, path, spec)
+        return self.instance(obj, path, spec)
 
-    def _object(self, obj: Any, path: Path, spec: TypeSpec) -> Node:
+    def instance(self, obj: Any, path: Path, spec: TypeSpec) -> Node:
+        """Return the node of an object of a type."""
         try:
             fields = spec.encode(obj)
         except Unsupported as error:
@@ -357,6 +359,8 @@ def _array(encoder: _Encoder, array: np.ndarray[Any, Any], path: Path) -> Node:
         if not array.flags.writeable:
             options["readonly"] = True
         return ("objects", list(array.shape), refs, options)
+    if array.dtype.char == "T":
+        return encoder.instance(array, path, STRING_ARRAY)
     stored = store_array(array)
     return ("array", encoder.tensor(stored.tensor, path), stored.options)
 

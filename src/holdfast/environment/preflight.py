@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,13 +16,24 @@ from holdfast.environment.facts import PROVEN, cpu_features
 from holdfast.environment.memory import free as free_memory
 from holdfast.plugins import REQUIREMENTS
 
-__all__ = ["Finding", "devices", "dtypes", "libraries", "memory", "processor", "runtime"]
+__all__ = [
+    "Finding",
+    "devices",
+    "dtypes",
+    "libraries",
+    "memory",
+    "processor",
+    "runs_form",
+    "runtime",
+]
 
 _OURS: Final = "holdfast-ml"
 # Their wheels for x86 are built for it; source: tensorflow.org/install/pip, "Hardware
 # requirements", and the check that jaxlib makes when it is imported.
 _NEEDS_AVX: Final = frozenset({"jaxlib", "tensorflow", "tensorflow-cpu"})
 _RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
+# What runs a portable form, by the format that the record names.
+_RUNS_FORMS: Final = {"onnx": "onnxruntime", "torch.export": "torch"}
 _SHOWN: Final = 4
 
 
@@ -37,6 +49,13 @@ class Finding(NamedTuple):
     kind: str
     what: str
     fix: str = ""
+
+
+def runs_form(portable: Mapping[str, Any] | None) -> bool:
+    """Say whether a record's ``portable`` names a form, and what runs it is installed."""
+    kept = portable or {}
+    runtime = _RUNS_FORMS.get(str(kept.get("format")))
+    return "blob" in kept and runtime is not None and importlib.util.find_spec(runtime) is not None
 
 
 def libraries(environment: Mapping[str, Any]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Self
 
 import msgspec
@@ -99,6 +100,12 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: int
     by: dict[str, str]
 
+    @property
+    def errors(self) -> dict[str, float]:
+        """Method to the largest difference of its answers from the model's, best first."""
+        known = (method for method in METHODS if method in self.outputs)
+        return {method: self.outputs[method].absolute for method in known}
+
     def document(self) -> dict[str, Any]:
         """Return the JSON-like form for the record."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
@@ -124,7 +131,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return what of it cannot be, or None."""
         names = {each.name for each in self.inputs}
         faults = {
-            f"this release does not run {self.format!r:.40}": self.format != FORMAT,
             "it has no inputs, or too many": not 0 < len(self.inputs) <= _MOST_INPUTS,
             "two of its inputs have one name": len(names) < len(self.inputs),
             "its inputs contradict themselves": not all(map(_is_fed, self.inputs)),
@@ -184,6 +190,10 @@ class Graph:
         other = copy.copy(self)
         other.form = form
         return other
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Fix what answers depend on: nothing, for a graph answers the same each time."""
+        return nullcontext()
 
     def outputs(self, inputs: Any) -> dict[str, Any]:
         """Run the graph; returns all of its outputs by name.

@@ -22,9 +22,20 @@ from typing import Any, Final
 from holdfast.codec.registry import TypeSpec
 from holdfast.codec.tensors import FileData
 from holdfast.errors import Corrupt, UnsafeContent, Unsupported
+from holdfast.frameworks.torch.guards import refuse_lost
 from holdfast.plugins import import_extra
 
-__all__ = ["SPEC", "cleaned", "is_program", "read_program", "write_program"]
+__all__ = [
+    "SPEC",
+    "cleaned",
+    "graph_of",
+    "is_program",
+    "joined",
+    "members_of",
+    "program_of",
+    "read_program",
+    "write_program",
+]
 
 _MODEL: Final = "models/model.json"
 _SAMPLES: Final = "data/sample_inputs/model.pt"
@@ -48,8 +59,9 @@ _OPERATOR: Final = re.compile(
     r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+|_operator\.(add|sub|mul|floordiv|mod|neg|pos|eq|ne"
     r"|lt|le|gt|ge|and_|or_|getitem|truediv|pow)|math\.(ceil|floor|trunc)|torch\.sym_\w+"
 )
+_SYMBOL: Final = r"Symbol\('[a-z]+[0-9]*'(, (positive|integer|nonnegative)=True)*\)"
 _SHAPE: Final = re.compile(
-    r"(Symbol\('[a-z]+[0-9]*'(, (positive|integer|nonnegative)=True)*\)"
+    rf"({_SYMBOL}|Pow\({_SYMBOL}, Integer\([2-4]\)\)"
     r"|Integer\(-?[0-9]{1,19}\)|(Add|Mul|Mod|FloorDiv|CleanDiv|CeilDiv|Max|Min|ModularIndexing)\("
     r"|[a-z]+[0-9]+|[0-9]{1,19}|(?<!\*)\*(?!\*)|[()\s,+\-/])*"
 )
@@ -63,7 +75,8 @@ def is_program(model: object) -> bool:
     return kind.__name__ == "ExportedProgram" and kind.__module__ == "torch.export.exported_program"
 
 
-def _program(data: bytes) -> Any:
+def program_of(data: bytes) -> Any:
+    """Return the program of an archive that was judged."""
     torch = import_extra("torch", needed_for="loading a torch.export program")
     return torch.export.load(io.BytesIO(data))
 
@@ -73,6 +86,7 @@ def _encode(program: Any) -> Mapping[str, Any]:
 
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
+    refuse_lost(graph_of(buffer.getvalue()))
     try:
         return {"program": FileData(".pt2", cleaned(buffer.getvalue()))}
     except (Corrupt, UnsafeContent) as error:
@@ -86,7 +100,7 @@ def _build(fields: Mapping[str, Any]) -> Any:
     data = bytes(fields["program"])
     if cleaned(data) != data:
         raise Corrupt("the .pt2 archive holds what an archive of Holdfast never does")
-    return _program(data)
+    return program_of(data)
 
 
 def _locate() -> type:
@@ -112,8 +126,12 @@ def read_program(path: Path) -> Any:
     Raises:
         UnsafeContent: It holds a pickle, an operator beyond aten, or text that torch would run.
         Corrupt: It is damaged.
+        Unsupported: It holds only under conditions that are not in its graph.
     """
-    return _program(cleaned(path.read_bytes()))
+    data = path.read_bytes()
+    judged = cleaned(data)
+    refuse_lost(graph_of(data))
+    return program_of(judged)
 
 
 def write_program(program: Any, path: Path) -> None:
@@ -133,7 +151,7 @@ def cleaned(data: bytes) -> bytes:
         UnsafeContent: It holds a pickle, an operator beyond aten, or text that torch would run.
         Corrupt: It is damaged, or beyond a limit.
     """
-    members = _members(data)
+    members = members_of(data)
     graph = _parsed(members[_MODEL])
     _strip(graph)
     for key, text in _texts(graph):
@@ -145,6 +163,11 @@ def cleaned(data: bytes) -> bytes:
     members[_MODEL] = _spelled(graph)
     members[_SAMPLES] = b""
     members[".data/serialization_id"] = b"0" * 40
+    return joined(members)
+
+
+def joined(members: Mapping[str, bytes | memoryview]) -> bytes:
+    """Return the archive of members by name."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
@@ -152,7 +175,13 @@ def cleaned(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _members(data: bytes) -> dict[str, bytes]:
+def graph_of(data: bytes) -> Any:
+    """Return the JSON of an archive's graph, which may be forged; raises ``Corrupt``."""
+    return _parsed(members_of(data)[_MODEL])
+
+
+def members_of(data: bytes) -> dict[str, bytes]:
+    """Return the members of an archive by name; raises ``Corrupt`` or ``UnsafeContent``."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             found = archive.infolist()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from holdfast.errors import Unsupported
 
-__all__ = ["call", "call_program", "steady"]
+__all__ = ["arguments", "call", "call_program", "plain", "sampled", "steady"]
 
 _SEED: Final = 20_260_301
 
@@ -29,11 +29,11 @@ def call(model: Any, inputs: Any) -> Any:
     import torch
 
     flags = [(module, module.training) for module in model.modules()]
-    positional, keywords = _arguments(model, inputs)
+    positional, keywords = arguments(model, inputs)
     try:
         model.eval()
         with torch.no_grad():
-            return _plain(model(*positional, **keywords))
+            return plain(model(*positional, **keywords))
     finally:
         for module, training in flags:
             module.training = training
@@ -44,12 +44,13 @@ def call_program(program: Any, inputs: Any) -> Any:
     import torch
 
     module = program.module()
-    positional, keywords = _arguments(module, inputs)
+    positional, keywords = arguments(module, inputs)
     with torch.no_grad():
-        return _plain(module(*positional, **keywords))
+        return plain(module(*positional, **keywords))
 
 
-def _arguments(model: Any, inputs: Any) -> tuple[list[Any], dict[str, Any]]:
+def arguments(model: Any, inputs: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return inputs as ``call`` passes them: positional ones, and those by name."""
     convert = _converter(model)
     if isinstance(inputs, Mapping):
         return [], {str(name): convert(value) for name, value in inputs.items()}
@@ -88,7 +89,7 @@ def _converter(model: Any) -> Callable[[Any], Any]:
     return convert
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn outputs into data that the codec knows: tensors, tuples, lists and dicts."""
     import torch
 
@@ -96,13 +97,27 @@ def _plain(value: Any) -> Any:
         dense = value if value.layout is torch.strided else value.to_dense()
         return dense.detach().to("cpu").as_subclass(torch.Tensor)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return tuple(_plain(item) for item in value)
+        return tuple(plain(item) for item in value)
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value
+
+
+def sampled(value: Any, most: int) -> Any:
+    """Keep evenly spaced numbers of large outputs, at most so many of every row."""
+    import torch
+
+    if isinstance(value, Mapping):
+        return {key: sampled(item, most) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(sampled(item, most) for item in value)
+    if isinstance(value, torch.Tensor) and value.dim() > 1:
+        rows = value.reshape(value.shape[0], -1)
+        return rows[:, :: -(-rows.shape[1] // most)] if rows.shape[1] > most else value
     return value
 
 

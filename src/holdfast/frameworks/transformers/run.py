@@ -13,7 +13,7 @@ from holdfast.frameworks.torch import run as torch_run
 from holdfast.frameworks.transformers.types import PACKAGES, items_of, kind_of
 from holdfast.plugins import import_extra
 
-__all__ = ["methods", "predict", "steady", "synthetic"]
+__all__ = ["PER_ROW", "methods", "predict", "steady", "synthetic"]
 
 _TEXTS: Final = (
     "A short sentence about the weather in Oslo.",
@@ -34,7 +34,7 @@ _CALLED: Final = ("transformers.Model", "peft.Model")
 _WHOLE: Final = {"transformers.Pipeline": "__call__", "sentence_transformers.Model": "encode"}
 # Numbers of an output that a golden set keeps of each row, evenly spaced: a language model
 # answers with one for every word of its vocabulary at every place.
-_PER_ROW: Final = 4096
+PER_ROW: Final = 4096
 _WORDS: Final = 8
 _NEW_TOKENS: Final = 8
 
@@ -80,7 +80,7 @@ def predict(model: Any, method: str, inputs: Any) -> Any:
     if method not in known:
         raise UsageError(f"a {type(model).__name__} has no output method {method!r} here.")
     answers = _answered(model, known[0], inputs)
-    return answers if method == "predict" else _sampled(answers)
+    return answers if method == "predict" else torch_run.sampled(answers, PER_ROW)
 
 
 def _answered(model: Any, method: str, inputs: Any) -> Any:
@@ -92,20 +92,6 @@ def _answered(model: Any, method: str, inputs: Any) -> Any:
     if tokenizer is not None and _is_text(inputs):
         inputs = dict(tokenizer(list(inputs), padding=True, truncation=True, return_tensors="pt"))
     return _answers(torch_run.call(found, inputs))
-
-
-def _sampled(value: Any) -> Any:
-    """Keep evenly spaced numbers of large outputs, of every row."""
-    import torch
-
-    if isinstance(value, Mapping):
-        return {key: _sampled(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_sampled, value))
-    if isinstance(value, torch.Tensor) and value.dim() > 1:
-        rows = value.reshape(value.shape[0], -1)
-        return rows[:, :: -(-rows.shape[1] // _PER_ROW)] if rows.shape[1] > _PER_ROW else value
-    return value
 
 
 def _is_text(inputs: Any) -> bool:
