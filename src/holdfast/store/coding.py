@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
+from types import ModuleType
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -132,9 +133,8 @@ class _Run:
 
     def _split(self, start: int) -> list[planes.Bytes]:
         at = slice(start, start + self._step)
-        if self._base is not None:
-            return planes.split_difference(self._data[at], self._base[at], self._width)
-        return planes.split(self._data[at], self._width, turn=self._kind == "float")
+        base = None if self._base is None else self._base[at]
+        return planes.split(self._data[at], self._width, self._kind, base)
 
     def part(self, lengths: Sequence[int]) -> Part:
         """Say how it was coded."""
@@ -154,8 +154,8 @@ def _pays(data: planes.Bytes, base: planes.Bytes, kind: Kind) -> bool:
     for quarter in (1, 3):
         start = data.size * quarter // 4 // width * width
         at = slice(start, start + _SAMPLE * width)
-        alone += _size(_Choice(width).coded(planes.split(data[at], width, turn=True)))
-        found = planes.split_difference(data[at], base[at], width)
+        alone += _size(_Choice(width).coded(planes.split(data[at], width, "float")))
+        found = planes.split(data[at], width, "difference", base[at])
         differing += _size(_Choice(width).coded(found))
     return differing < 0.95 * alone
 
@@ -265,18 +265,34 @@ class _Decoder:
     def chunk(self, chunk: Chunk) -> None:
         part = chunk.part
         target = self._out[chunk.start - self._first : chunk.end - self._first]
+        base = None
+        if part.kind == "difference":
+            if self._base is None or self._base.size < chunk.end:
+                raise Corrupt("a coded blob's base is shorter than the blob")
+            base = self._base[chunk.start : chunk.end]
+        elif all(length == _ALL_ZERO for length in chunk.lengths):
+            return  # the target is all zero
         values = target.size // part.width
+        if planes.native is not None and planes.native.LIBZSTD:
+            self._at_once(planes.native, chunk, base, target)
+            return
         starts = accumulate((stored_bytes(n, values) for n in chunk.lengths), initial=chunk.offset)
         found = [
             self._plane(start, length, values)
             for start, length in zip(starts, chunk.lengths, strict=False)
         ]
-        if part.kind == "difference":
-            if self._base is None or self._base.size < chunk.end:
-                raise Corrupt("a coded blob's base is shorter than the blob")
-            planes.join_difference(found, self._base[chunk.start : chunk.end], target)
-        elif any(length != _ALL_ZERO for length in chunk.lengths):  # the target is all zero
-            planes.join(found, target, turn=part.kind == "float")
+        planes.join(found, part.kind, target, base)
+
+    def _at_once(
+        self, native: ModuleType, chunk: Chunk, base: planes.Bytes | None, target: planes.Bytes
+    ) -> None:
+        values = target.size // chunk.part.width
+        end = chunk.offset + sum(stored_bytes(length, values) for length in chunk.lengths)
+        kind = planes.KINDS[chunk.part.kind]
+        try:
+            native.join(self._file[chunk.offset : end], chunk.lengths, kind, base, target)
+        except ValueError as error:
+            raise Corrupt(f"a coded blob does not decode: {error}") from error
 
     def _plane(self, start: int, length: int, values: int) -> planes.Bytes | int:
         if length < 0:

@@ -1,0 +1,323 @@
+/* The passes over bytes of coded blobs: numbers into byte planes and back, alone or as differences
+ * to a base, without the GIL. planes.py does the same with numpy and is what these are compared
+ * with; the page docs/format/coded.md says what is computed.
+ *
+ * Frames are read by the system's libzstd where there is one: its builds carry assembly that the
+ * zstandard package's do not. It is looked for when this module is loaded, so that building needs
+ * no headers but Python's; what is declared of it here has been stable since its version 1.4.
+ *
+ * Nothing that Python passes is believed: every length is compared with every other before a byte
+ * is read. Only the limited API is used, so that one build serves Python 3.11 and all later ones.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <dlfcn.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { BYTES, FLOAT, DIFFERENCE, KINDS };
+enum { MOST_WIDTH = 8, BLOCK = 4096, MOST_KEPT = 4 << 20, MOST_IDLE = 16 };
+
+/* A plane: its bytes, or none, and then the byte that all of them are. */
+typedef struct {
+    const uint8_t *bytes;
+    uint8_t same;
+} Plane;
+
+/* ORDERED maps bit patterns of floats to integers in the floats' order; it is its own inverse.
+ * `kind` is known where these are called, so the loops have no branch and become vector code. */
+#define ORDERED(B, v) ((uint##B##_t)((v) ^ ((uint##B##_t)((int##B##_t)(v) >> (B - 1)) >> 1)))
+#define PASSES(B)                                                                                  \
+    static inline void split##B(int kind, const uint8_t *data, const uint8_t *base, size_t n,      \
+                                uint8_t *restrict out) {                                           \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            uint##B##_t v, b;                                                                      \
+            memcpy(&v, data + i * sizeof v, sizeof v);                                             \
+            if (kind == FLOAT)                                                                     \
+                v = (uint##B##_t)((v << 1) | (v >> (B - 1)));                                      \
+            if (kind == DIFFERENCE) {                                                              \
+                memcpy(&b, base + i * sizeof b, sizeof b);                                         \
+                v = (uint##B##_t)(ORDERED(B, v) - ORDERED(B, b));                                  \
+                v = (uint##B##_t)((v << 1) ^ (uint##B##_t)((int##B##_t)v >> (B - 1)));             \
+            }                                                                                      \
+            for (size_t place = 0; place < sizeof v; place++)                                      \
+                out[place * n + i] = (uint8_t)(v >> (8 * place));                                  \
+        }                                                                                          \
+    }                                                                                              \
+    static inline void join##B(int kind, const uint8_t *const *planes, const uint8_t *base,        \
+                               size_t n, uint8_t *restrict out) {                                  \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            uint##B##_t v = 0, b;                                                                  \
+            for (size_t place = 0; place < sizeof v; place++)                                      \
+                v = (uint##B##_t)(v | (uint##B##_t)planes[place][i] << (8 * place));               \
+            if (kind == FLOAT)                                                                     \
+                v = (uint##B##_t)((v >> 1) | (v << (B - 1)));                                      \
+            if (kind == DIFFERENCE) {                                                              \
+                memcpy(&b, base + i * sizeof b, sizeof b);                                         \
+                v = (uint##B##_t)((v >> 1) ^ (0 - (v & 1)));                                       \
+                v = (uint##B##_t)(v + ORDERED(B, b));                                              \
+                v = ORDERED(B, v);                                                                 \
+            }                                                                                      \
+            memcpy(out + i * sizeof v, &v, sizeof v);                                              \
+        }                                                                                          \
+    }
+PASSES(8)
+PASSES(16)
+PASSES(32)
+PASSES(64)
+
+#define FOR_KIND(pass, kind, ...)                                                                  \
+    ((kind) == BYTES   ? pass(BYTES, __VA_ARGS__)                                                  \
+     : (kind) == FLOAT ? pass(FLOAT, __VA_ARGS__)                                                  \
+                       : pass(DIFFERENCE, __VA_ARGS__))
+#define FOR_WIDTH(pass, width, ...)                                                                \
+    ((width) == 1   ? FOR_KIND(pass##8, __VA_ARGS__)                                               \
+     : (width) == 2 ? FOR_KIND(pass##16, __VA_ARGS__)                                              \
+     : (width) == 4 ? FOR_KIND(pass##32, __VA_ARGS__)                                              \
+                    : FOR_KIND(pass##64, __VA_ARGS__))
+
+static void split_numbers(size_t width, int kind, const uint8_t *data, const uint8_t *base,
+                          size_t n, uint8_t *out) {
+    FOR_WIDTH(split, width, kind, data, base, n, out);
+}
+
+/* Goes by blocks, so that a plane of equal bytes needs no more than one block of them. */
+static void join_planes(size_t width, int kind, const Plane *planes, const uint8_t *base, size_t n,
+                        uint8_t *out) {
+    uint8_t equal[MOST_WIDTH][BLOCK];
+    const uint8_t *at[MOST_WIDTH];
+    for (size_t place = 0; place < width; place++)
+        if (!planes[place].bytes)
+            memset(equal[place], planes[place].same, BLOCK);
+    for (size_t start = 0; start < n; start += BLOCK) {
+        size_t count = n - start < BLOCK ? n - start : BLOCK;
+        const uint8_t *below = base ? base + start * width : NULL;
+        for (size_t place = 0; place < width; place++)
+            at[place] = planes[place].bytes ? planes[place].bytes + start : equal[place];
+        FOR_WIDTH(join, width, kind, at, below, count, out + start * width);
+    }
+}
+
+/* The system's libzstd; all NULL where there is none. */
+static struct {
+    void *(*create)(void);
+    size_t (*release)(void *);
+    size_t (*decompress)(void *, void *, size_t, const void *, size_t);
+    size_t (*frame_size)(const void *, size_t);
+    unsigned long long (*content_size)(const void *, size_t);
+} zstd;
+
+static int find_zstd(void) {
+    static const char *const names[] = {"libzstd.so.1", "libzstd.1.dylib"};
+    void *library = NULL;
+    for (size_t i = 0; !library && i < sizeof names / sizeof *names; i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return 0;
+    /* The C standard knows no cast from an object's pointer to a function's; POSIX says so. */
+    *(void **)&zstd.create = dlsym(library, "ZSTD_createDCtx");
+    *(void **)&zstd.release = dlsym(library, "ZSTD_freeDCtx");
+    *(void **)&zstd.decompress = dlsym(library, "ZSTD_decompressDCtx");
+    *(void **)&zstd.frame_size = dlsym(library, "ZSTD_findFrameCompressedSize");
+    *(void **)&zstd.content_size = dlsym(library, "ZSTD_getFrameContentSize");
+    if (zstd.create && zstd.release && zstd.decompress && zstd.frame_size && zstd.content_size)
+        return 1;
+    memset(&zstd, 0, sizeof zstd);
+    return 0;
+}
+
+/* What one call of decode works with; kept for the next one. The GIL guards the list. */
+typedef struct {
+    void *context;
+    uint8_t *scratch;
+    size_t room;
+} Worker;
+static Worker idle[MOST_IDLE];
+static int idles;
+
+static void dismiss(Worker worker) {
+    if (worker.room > MOST_KEPT) {
+        PyMem_Free(worker.scratch);
+        worker.scratch = NULL;
+        worker.room = 0;
+    }
+    if (worker.context && idles < MOST_IDLE) {
+        idle[idles++] = worker;
+        return;
+    }
+    if (worker.context)
+        zstd.release(worker.context);
+    PyMem_Free(worker.scratch);
+}
+
+static int hire(Worker *worker, size_t room) {
+    memset(worker, 0, sizeof *worker);
+    if (!room || !zstd.create)
+        return 1;
+    if (idles)
+        *worker = idle[--idles];
+    else
+        worker->context = zstd.create();
+    if (worker->room < room) {
+        PyMem_Free(worker->scratch);
+        worker->scratch = PyMem_Malloc(room);
+        worker->room = worker->scratch ? room : 0;
+    }
+    if (worker->context && worker->room)
+        return 1;
+    dismiss(*worker);
+    PyErr_NoMemory();
+    return 0;
+}
+
+/* Compares what a call was given; returns the count of numbers, or -1 with an exception. */
+static Py_ssize_t numbers(Py_ssize_t width, int kind, const Py_buffer *plain,
+                          const Py_buffer *base) {
+    if ((width != 1 && width != 2 && width != 4 && width != 8) || kind < 0 || kind >= KINDS)
+        PyErr_SetString(PyExc_ValueError, "an unknown width or kind of numbers");
+    else if (plain->len % width)
+        PyErr_SetString(PyExc_ValueError, "the bytes are not whole numbers");
+    else if (kind == DIFFERENCE && (!base->buf || base->len != plain->len))
+        PyErr_SetString(PyExc_ValueError, "the base is not as long as the numbers");
+    else
+        return plain->len / width;
+    return -1;
+}
+
+static PyObject *py_split(PyObject *module, PyObject *args) {
+    Py_buffer data, base, out;
+    Py_ssize_t width;
+    int kind;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*niz*w*", &data, &width, &kind, &base, &out))
+        return NULL;
+    Py_ssize_t n = numbers(width, kind, &data, &base);
+    if (n >= 0 && out.len != data.len) {
+        PyErr_SetString(PyExc_ValueError, "the planes are not as long as the numbers");
+        n = -1;
+    }
+    if (n >= 0) {
+        Py_BEGIN_ALLOW_THREADS;
+        split_numbers((size_t)width, kind, data.buf, base.buf, (size_t)n, out.buf);
+        Py_END_ALLOW_THREADS;
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&base);
+    PyBuffer_Release(&out);
+    return n < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* Reads the frames that are planes, and points at the others; returns what is wrong, or NULL. */
+static const char *read_planes(Worker worker, size_t width, const Py_ssize_t *lengths,
+                               const Py_buffer *frames, size_t n, Plane *planes) {
+    const uint8_t *at = frames->buf, *end = at + frames->len;
+    uint8_t *free_room = worker.scratch;
+    for (size_t place = 0; place < width; place++) {
+        size_t stored = lengths[place] > 0 ? (size_t)lengths[place] : lengths[place] ? 0 : n;
+        planes[place].bytes = at;
+        if (stored > (size_t)(end - at) || lengths[place] < -256)
+            return "the frames are not as long as the index says";
+        if (lengths[place] < 0) {
+            planes[place].bytes = NULL;
+            planes[place].same = (uint8_t)(-1 - lengths[place]);
+        } else if (lengths[place] > 0) {
+            if (!zstd.decompress)
+                return "this machine has no libzstd";
+            if (zstd.content_size(at, stored) != n || zstd.frame_size(at, stored) != stored)
+                return "a frame holds more or fewer bytes than its chunk";
+            if (zstd.decompress(worker.context, free_room, n, at, stored) != n)
+                return "a frame is damaged";
+            planes[place].bytes = free_room;
+            free_room += n;
+        }
+        at += stored;
+    }
+    return at == end ? NULL : "the frames are not as long as the index says";
+}
+
+/* Reads `lengths` and returns how many there are, or -1 with an exception. */
+static Py_ssize_t read_lengths(PyObject *given, Py_ssize_t *lengths) {
+    Py_ssize_t width = PyTuple_Size(given);
+    if (width > MOST_WIDTH) {
+        PyErr_SetString(PyExc_ValueError, "an unknown width or kind of numbers");
+        return -1;
+    }
+    for (Py_ssize_t place = 0; place < width; place++) {
+        lengths[place] = PyLong_AsSsize_t(PyTuple_GetItem(given, place));
+        if (lengths[place] == -1 && PyErr_Occurred())
+            return -1;
+    }
+    return width;
+}
+
+static int join(Py_ssize_t width, const Py_ssize_t *lengths, int kind, const Py_buffer *frames,
+                const Py_buffer *base, const Py_buffer *out) {
+    Py_ssize_t n = numbers(width, kind, out, base);
+    Plane planes[MOST_WIDTH];
+    Worker worker;
+    const char *wrong;
+    size_t coded = 0;
+    if (n < 0)
+        return 0;
+    for (Py_ssize_t place = 0; place < width; place++)
+        coded += lengths[place] > 0;
+    if (!hire(&worker, coded * (size_t)n)) /* no more than the bytes of `out`: it cannot wrap */
+        return 0;
+    Py_BEGIN_ALLOW_THREADS;
+    wrong = read_planes(worker, (size_t)width, lengths, frames, (size_t)n, planes);
+    if (!wrong)
+        join_planes((size_t)width, kind, planes, base->buf, (size_t)n, out->buf);
+    Py_END_ALLOW_THREADS;
+    dismiss(worker);
+    if (wrong)
+        PyErr_SetString(PyExc_ValueError, wrong);
+    return !wrong;
+}
+
+static PyObject *py_join(PyObject *module, PyObject *args) {
+    Py_buffer frames, base, out;
+    PyObject *given;
+    Py_ssize_t lengths[MOST_WIDTH];
+    int kind, done = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*O!iz*w*", &frames, &PyTuple_Type, &given, &kind, &base, &out))
+        return NULL;
+    Py_ssize_t width = read_lengths(given, lengths);
+    if (width >= 0)
+        done = join(width, lengths, kind, &frames, &base, &out);
+    PyBuffer_Release(&frames);
+    PyBuffer_Release(&base);
+    PyBuffer_Release(&out);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyMethodDef methods[] = {
+    {"split", py_split, METH_VARARGS, "split(data, width, kind, base, out): numbers to planes"},
+    {"join", py_join, METH_VARARGS, "join(frames, lengths, kind, base, out): planes to numbers"},
+    {NULL, NULL, 0, NULL},
+};
+
+/* LIBZSTD says whether join reads frames; without it they must be given as what they hold.
+ * CALLS is raised with every change of how the functions are called: a build that is older than
+ * the Python beside it is not used. */
+static int fill(PyObject *module) {
+    int found = find_zstd();
+    return PyModule_AddIntConstant(module, "CALLS", 1) < 0 ||
+                   PyModule_AddIntConstant(module, "LIBZSTD", found) < 0
+               ? -1
+               : 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT, .m_name = "_native", .m_methods = methods, .m_slots = slots};
+
+PyMODINIT_FUNC PyInit__native(void) {
+    const uint16_t one = 1;
+    if (!*(const uint8_t *)&one) {
+        PyErr_SetString(PyExc_ImportError, "numbers of this machine are big-endian");
+        return NULL;
+    }
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,11 @@
+"""The passes over bytes in C; ``hatch_build.py`` builds them, ``planes`` says what they do."""
+
+from collections.abc import Buffer
+
+CALLS: int
+LIBZSTD: int
+
+def split(data: Buffer, width: int, kind: int, base: Buffer | None, out: Buffer, /) -> None: ...
+def join(
+    frames: Buffer, lengths: tuple[int, ...], kind: int, base: Buffer | None, out: Buffer, /
+) -> None: ...
