@@ -13,91 +13,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <dlfcn.h>
-#include <stdint.h>
-#include <string.h>
 
-enum { BYTES, FLOAT, DIFFERENCE, KINDS };
-enum { MOST_WIDTH = 8, BLOCK = 4096, MOST_KEPT = 4 << 20, MOST_IDLE = 16 };
+#include "_passes.h"
 
-/* A plane: its bytes, or none, and then the byte that all of them are. */
-typedef struct {
-    const uint8_t *bytes;
-    uint8_t same;
-} Plane;
-
-/* ORDERED maps bit patterns of floats to integers in the floats' order; it is its own inverse.
- * `kind` is known where these are called, so the loops have no branch and become vector code. */
-#define ORDERED(B, v) ((uint##B##_t)((v) ^ ((uint##B##_t)((int##B##_t)(v) >> (B - 1)) >> 1)))
-#define PASSES(B)                                                                                  \
-    static inline void split##B(int kind, const uint8_t *data, const uint8_t *base, size_t n,      \
-                                uint8_t *restrict out) {                                           \
-        for (size_t i = 0; i < n; i++) {                                                           \
-            uint##B##_t v, b;                                                                      \
-            memcpy(&v, data + i * sizeof v, sizeof v);                                             \
-            if (kind == FLOAT)                                                                     \
-                v = (uint##B##_t)((v << 1) | (v >> (B - 1)));                                      \
-            if (kind == DIFFERENCE) {                                                              \
-                memcpy(&b, base + i * sizeof b, sizeof b);                                         \
-                v = (uint##B##_t)(ORDERED(B, v) - ORDERED(B, b));                                  \
-                v = (uint##B##_t)((v << 1) ^ (uint##B##_t)((int##B##_t)v >> (B - 1)));             \
-            }                                                                                      \
-            for (size_t place = 0; place < sizeof v; place++)                                      \
-                out[place * n + i] = (uint8_t)(v >> (8 * place));                                  \
-        }                                                                                          \
-    }                                                                                              \
-    static inline void join##B(int kind, const uint8_t *const *planes, const uint8_t *base,        \
-                               size_t n, uint8_t *restrict out) {                                  \
-        for (size_t i = 0; i < n; i++) {                                                           \
-            uint##B##_t v = 0, b;                                                                  \
-            for (size_t place = 0; place < sizeof v; place++)                                      \
-                v = (uint##B##_t)(v | (uint##B##_t)planes[place][i] << (8 * place));               \
-            if (kind == FLOAT)                                                                     \
-                v = (uint##B##_t)((v >> 1) | (v << (B - 1)));                                      \
-            if (kind == DIFFERENCE) {                                                              \
-                memcpy(&b, base + i * sizeof b, sizeof b);                                         \
-                v = (uint##B##_t)((v >> 1) ^ (0 - (v & 1)));                                       \
-                v = (uint##B##_t)(v + ORDERED(B, b));                                              \
-                v = ORDERED(B, v);                                                                 \
-            }                                                                                      \
-            memcpy(out + i * sizeof v, &v, sizeof v);                                              \
-        }                                                                                          \
-    }
-PASSES(8)
-PASSES(16)
-PASSES(32)
-PASSES(64)
-
-#define FOR_KIND(pass, kind, ...)                                                                  \
-    ((kind) == BYTES   ? pass(BYTES, __VA_ARGS__)                                                  \
-     : (kind) == FLOAT ? pass(FLOAT, __VA_ARGS__)                                                  \
-                       : pass(DIFFERENCE, __VA_ARGS__))
-#define FOR_WIDTH(pass, width, ...)                                                                \
-    ((width) == 1   ? FOR_KIND(pass##8, __VA_ARGS__)                                               \
-     : (width) == 2 ? FOR_KIND(pass##16, __VA_ARGS__)                                              \
-     : (width) == 4 ? FOR_KIND(pass##32, __VA_ARGS__)                                              \
-                    : FOR_KIND(pass##64, __VA_ARGS__))
-
-static void split_numbers(size_t width, int kind, const uint8_t *data, const uint8_t *base,
-                          size_t n, uint8_t *out) {
-    FOR_WIDTH(split, width, kind, data, base, n, out);
-}
-
-/* Goes by blocks, so that a plane of equal bytes needs no more than one block of them. */
-static void join_planes(size_t width, int kind, const Plane *planes, const uint8_t *base, size_t n,
-                        uint8_t *out) {
-    uint8_t equal[MOST_WIDTH][BLOCK];
-    const uint8_t *at[MOST_WIDTH];
-    for (size_t place = 0; place < width; place++)
-        if (!planes[place].bytes)
-            memset(equal[place], planes[place].same, BLOCK);
-    for (size_t start = 0; start < n; start += BLOCK) {
-        size_t count = n - start < BLOCK ? n - start : BLOCK;
-        const uint8_t *below = base ? base + start * width : NULL;
-        for (size_t place = 0; place < width; place++)
-            at[place] = planes[place].bytes ? planes[place].bytes + start : equal[place];
-        FOR_WIDTH(join, width, kind, at, below, count, out + start * width);
-    }
-}
+enum { MOST_KEPT = 4 << 20, MOST_IDLE = 8 };
 
 /* The system's libzstd; all NULL where there is none. */
 static struct {
@@ -127,7 +46,7 @@ static int find_zstd(void) {
     return 0;
 }
 
-/* What one call of decode works with; kept for the next one. The GIL guards the list. */
+/* What a call works with; kept for the next one. The GIL guards the list. */
 typedef struct {
     void *context;
     uint8_t *scratch;
@@ -142,7 +61,7 @@ static void dismiss(Worker worker) {
         worker.scratch = NULL;
         worker.room = 0;
     }
-    if (worker.context && idles < MOST_IDLE) {
+    if (idles < MOST_IDLE) {
         idle[idles++] = worker;
         return;
     }
@@ -151,20 +70,18 @@ static void dismiss(Worker worker) {
     PyMem_Free(worker.scratch);
 }
 
-static int hire(Worker *worker, size_t room) {
+static int hire(Worker *worker, size_t room, int reads) {
     memset(worker, 0, sizeof *worker);
-    if (!room || !zstd.create)
-        return 1;
     if (idles)
         *worker = idle[--idles];
-    else
+    if (reads && !worker->context)
         worker->context = zstd.create();
     if (worker->room < room) {
         PyMem_Free(worker->scratch);
         worker->scratch = PyMem_Malloc(room);
         worker->room = worker->scratch ? room : 0;
     }
-    if (worker->context && worker->room)
+    if (worker->room >= room && (worker->context || !reads))
         return 1;
     dismiss(*worker);
     PyErr_NoMemory();
@@ -178,8 +95,10 @@ static Py_ssize_t numbers(Py_ssize_t width, int kind, const Py_buffer *plain,
         PyErr_SetString(PyExc_ValueError, "an unknown width or kind of numbers");
     else if (plain->len % width)
         PyErr_SetString(PyExc_ValueError, "the bytes are not whole numbers");
-    else if (kind == DIFFERENCE && (!base->buf || base->len != plain->len))
+    else if (kind >= DIFFERENCE && (!base->obj || base->len != plain->len))
         PyErr_SetString(PyExc_ValueError, "the base is not as long as the numbers");
+    else if (plain->len / width > UINT32_MAX)
+        PyErr_SetString(PyExc_ValueError, "too many numbers for one chunk");
     else
         return plain->len / width;
     return -1;
@@ -188,6 +107,7 @@ static Py_ssize_t numbers(Py_ssize_t width, int kind, const Py_buffer *plain,
 static PyObject *py_split(PyObject *module, PyObject *args) {
     Py_buffer data, base, out;
     Py_ssize_t width;
+    Worker worker;
     int kind;
     (void)module;
     if (!PyArg_ParseTuple(args, "y*niz*w*", &data, &width, &kind, &base, &out))
@@ -197,10 +117,13 @@ static PyObject *py_split(PyObject *module, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "the planes are not as long as the numbers");
         n = -1;
     }
+    if (n >= 0 && !hire(&worker, kind >= DIFFERENCE ? (size_t)data.len : 0, 0))
+        n = -1;
     if (n >= 0) {
         Py_BEGIN_ALLOW_THREADS;
-        split_numbers((size_t)width, kind, data.buf, base.buf, (size_t)n, out.buf);
+        split_numbers((size_t)width, kind, data.buf, base.buf, (size_t)n, out.buf, worker.scratch);
         Py_END_ALLOW_THREADS;
+        dismiss(worker);
     }
     PyBuffer_Release(&data);
     PyBuffer_Release(&base);
@@ -208,11 +131,12 @@ static PyObject *py_split(PyObject *module, PyObject *args) {
     return n < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* Reads the frames that are planes, and points at the others; returns what is wrong, or NULL. */
-static const char *read_planes(Worker worker, size_t width, const Py_ssize_t *lengths,
+/* Reads the frames that are planes into the scratch behind its first `from` bytes, and points at
+ * the others; returns what is wrong, or NULL. */
+static const char *read_planes(Worker worker, size_t from, size_t width, const Py_ssize_t *lengths,
                                const Py_buffer *frames, size_t n, Plane *planes) {
     const uint8_t *at = frames->buf, *end = at + frames->len;
-    uint8_t *free_room = worker.scratch;
+    uint8_t *room = worker.scratch + from;
     for (size_t place = 0; place < width; place++) {
         size_t stored = lengths[place] > 0 ? (size_t)lengths[place] : lengths[place] ? 0 : n;
         planes[place].bytes = at;
@@ -222,14 +146,12 @@ static const char *read_planes(Worker worker, size_t width, const Py_ssize_t *le
             planes[place].bytes = NULL;
             planes[place].same = (uint8_t)(-1 - lengths[place]);
         } else if (lengths[place] > 0) {
-            if (!zstd.decompress)
-                return "this machine has no libzstd";
             if (zstd.content_size(at, stored) != n || zstd.frame_size(at, stored) != stored)
                 return "a frame holds more or fewer bytes than its chunk";
-            if (zstd.decompress(worker.context, free_room, n, at, stored) != n)
+            if (zstd.decompress(worker.context, room, n, at, stored) != n)
                 return "a frame is damaged";
-            planes[place].bytes = free_room;
-            free_room += n;
+            planes[place].bytes = room;
+            room += n;
         }
         at += stored;
     }
@@ -257,17 +179,22 @@ static int join(Py_ssize_t width, const Py_ssize_t *lengths, int kind, const Py_
     Plane planes[MOST_WIDTH];
     Worker worker;
     const char *wrong;
-    size_t coded = 0;
+    size_t coded = 0, sorting;
     if (n < 0)
         return 0;
     for (Py_ssize_t place = 0; place < width; place++)
         coded += lengths[place] > 0;
-    if (!hire(&worker, coded * (size_t)n)) /* no more than the bytes of `out`: it cannot wrap */
+    if (coded && !zstd.create) {
+        PyErr_SetString(PyExc_ValueError, "this machine has no libzstd");
+        return 0;
+    }
+    sorting = kind == SORTED ? (size_t)out->len : 0;
+    if (!hire(&worker, coded * (size_t)n + sorting, coded > 0)) /* twice `out`: it cannot wrap */
         return 0;
     Py_BEGIN_ALLOW_THREADS;
-    wrong = read_planes(worker, (size_t)width, lengths, frames, (size_t)n, planes);
+    wrong = read_planes(worker, sorting, (size_t)width, lengths, frames, (size_t)n, planes);
     if (!wrong)
-        join_planes((size_t)width, kind, planes, base->buf, (size_t)n, out->buf);
+        join_planes((size_t)width, kind, planes, base->buf, (size_t)n, out->buf, worker.scratch);
     Py_END_ALLOW_THREADS;
     dismiss(worker);
     if (wrong)

@@ -1,6 +1,5 @@
-"""The passes over bytes in C; ``hatch_build.py`` builds them, ``planes`` says what they do."""
-
-from collections.abc import Buffer
+# The passes over bytes in C; hatch_build.py builds them, planes.py says what they do.
+from typing_extensions import Buffer
 
 CALLS: int
 LIBZSTD: int

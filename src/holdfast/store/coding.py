@@ -29,6 +29,7 @@ _Made = TypeVar("_Made")
 
 # Values of a chunk by their width: what a thread works at stays in its core's cache.
 _CHUNK: Final = {1: 1 << 21, 2: 1 << 17, 4: 1 << 17, 8: 1 << 16}
+_SORTED_BYTES: Final = 1 << 20  # of a chunk: blocks enough that each is of a few exponents
 _ALL_ZERO: Final = -1
 _SAMPLE: Final = 1 << 14
 _AGAIN: Final = 16  # chunks for which a choice of how to code a plane stands
@@ -86,7 +87,7 @@ def encode(
                 yield b"".join(frame for _, frame in made)
             parts.append(run.part(lengths))
             start = end
-    differs = any(part.kind == "difference" for part in parts)
+    differs = any(part.differs for part in parts)
     named = base[0] if base is not None and differs else None
     yield ending(Index(size=len(data), base=named, parts=tuple(parts)))
 
@@ -121,10 +122,12 @@ class _Run:
         useful = base is not None and kind.float and data.size > 0 and _pays(data, base, kind)
         self._base = base if useful else None
         alone = "float" if kind.float else "bytes"
-        self._kind = alone if self._base is None else "difference"
-        self._step = _CHUNK[kind.width] * kind.width
+        self._kind = alone if self._base is None else "sorted"
+        self._chunk = _CHUNK[kind.width] if self._base is None else _SORTED_BYTES // kind.width
+        self._step = self._chunk * kind.width
         starts = range(0, data.size, self._step)
-        self.groups = [starts[at : at + _AGAIN] for at in range(0, len(starts), _AGAIN)]
+        again = _AGAIN if self._base is None else 1
+        self.groups = [starts[at : at + again] for at in range(0, len(starts), again)]
 
     def coded(self, group: Iterable[int]) -> list[tuple[int, bytes]]:
         """Return the planes of a group's chunks: each its number in the index, and its bytes."""
@@ -142,7 +145,7 @@ class _Run:
             size=self._data.size,
             width=self._width,
             kind=self._kind,
-            chunk=_CHUNK[self._width],
+            chunk=self._chunk,
             planes=tuple(lengths),
         )
 
@@ -155,7 +158,7 @@ def _pays(data: planes.Bytes, base: planes.Bytes, kind: Kind) -> bool:
         start = data.size * quarter // 4 // width * width
         at = slice(start, start + _SAMPLE * width)
         alone += _size(_Choice(width).coded(planes.split(data[at], width, "float")))
-        found = planes.split(data[at], width, "difference", base[at])
+        found = planes.split(data[at], width, "sorted", base[at])
         differing += _size(_Choice(width).coded(found))
     return differing < 0.95 * alone
 
@@ -266,7 +269,7 @@ class _Decoder:
         part = chunk.part
         target = self._out[chunk.start - self._first : chunk.end - self._first]
         base = None
-        if part.kind == "difference":
+        if part.differs:
             if self._base is None or self._base.size < chunk.end:
                 raise Corrupt("a coded blob's base is shorter than the blob")
             base = self._base[chunk.start : chunk.end]
