@@ -69,13 +69,19 @@ def a_split(rng, native):
     native.split(some(rng, sizes[0]), width, kind, base, bytearray(sizes[2]))
 
 
+def a_frame(rng, native):
+    data = some(rng, rng.choice(SIZES))
+    made = native.huffman(data)
+    assert zstandard.ZstdDecompressor().decompress(made) == data
+
+
 def main():
     native, calls = loaded(sys.argv[1]), int(sys.argv[2])
     rng = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     done = 0
     for _ in range(calls):
         try:
-            rng.choice((a_join, a_split))(rng, native)
+            rng.choice((a_join, a_join, a_split, a_frame))(rng, native)
             done += 1
         except (ValueError, OverflowError):
             pass

@@ -106,6 +106,15 @@ def test_a_base_that_does_not_help_is_not_named(weights):
     assert decoded(file) == weights.tobytes()
 
 
+def test_numbers_that_repeat_as_wholes_are_not_cut_into_planes():
+    shares = np.random.default_rng(0).random(300)
+    data = np.random.default_rng(1).choice(shares, 200_000).tobytes()
+    file = coded(data, [Kind(len(data), 8, float=True)])
+    assert len(file) < 0.25 * len(data)
+    assert Layout(memoryview(file)).index.parts[0].width == 1
+    assert decoded(file) == data
+
+
 def test_equal_bytes_take_hardly_any_room():
     data = bytes(8_000_000) + b"\x07" * 8_000_000
     file = coded(data, [Kind(len(data), 8, float=True)])
@@ -196,6 +205,12 @@ class TestLies:
         part = Part(size=2**20, width=1, kind="bytes", chunk=2**20, planes=(len(bomb),))
         with pytest.raises(Corrupt, match="more or fewer bytes"):
             decoded(bomb + ending(Index(size=2**20, parts=(part,))))
+
+    def test_what_follows_a_frame_inside_its_length_is_refused(self):
+        frame = zstandard.ZstdCompressor().compress(bytes(100)) + b"more"
+        part = Part(size=100, width=1, kind="bytes", chunk=100, planes=(len(frame),))
+        with pytest.raises(Corrupt):
+            decoded(frame + ending(Index(size=100, parts=(part,))))
 
     @pytest.mark.parametrize("kind", ["difference", "sorted"])
     def test_a_base_that_is_missing_or_shorter_is_refused(self, kind):

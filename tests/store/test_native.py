@@ -69,6 +69,19 @@ def test_without_libzstd_frames_are_read_by_the_package(native, monkeypatch):
         assert out == data
 
 
+def test_frames_of_literals_are_ordinary_and_as_short_as_the_bytes_allow(native):
+    assert native.HUFFMAN == native.LIBZSTD
+    if not native.LIBZSTD:
+        pytest.skip("this machine has no libzstd")
+    exponents = np.frexp(np.random.default_rng(0).standard_normal(300_000))[1].astype("i1")
+    for data in (b"", b"a", bytes(9000), exponents.tobytes(), os.urandom(150_000)):
+        made = native.huffman(data)
+        assert zstandard.ZstdDecompressor().decompress(made) == data
+    shares = np.unique(exponents, return_counts=True)[1] / exponents.size
+    entropy = -(shares * np.log2(shares)).sum() / 8
+    assert len(native.huffman(exponents)) < 1.05 * entropy * exponents.size
+
+
 def frame(data):
     return zstandard.ZstdCompressor().compress(data)
 

@@ -20,35 +20,66 @@ enum { MOST_KEPT = 4 << 20, MOST_IDLE = 8 };
 
 /* The system's libzstd; all NULL where there is none. */
 static struct {
-    void *(*create)(void);
-    size_t (*release)(void *);
+    void *(*reader)(void), *(*writer)(void);
+    size_t (*drop_reader)(void *), (*drop_writer)(void *);
     size_t (*decompress)(void *, void *, size_t, const void *, size_t);
+    size_t (*compress)(void *, void *, size_t, const void *, size_t);
+    size_t (*set)(void *, int, int);
+    size_t (*bound)(size_t);
     size_t (*frame_size)(const void *, size_t);
     unsigned long long (*content_size)(const void *, size_t);
+    unsigned (*is_error)(size_t);
 } zstd;
 
+/* The C standard knows no cast from an object's pointer to a function's; POSIX says how. */
+static const struct {
+    void *place;
+    const char *name;
+} symbols[] = {
+    {&zstd.reader, "ZSTD_createDCtx"},
+    {&zstd.writer, "ZSTD_createCCtx"},
+    {&zstd.drop_reader, "ZSTD_freeDCtx"},
+    {&zstd.drop_writer, "ZSTD_freeCCtx"},
+    {&zstd.decompress, "ZSTD_decompressDCtx"},
+    {&zstd.compress, "ZSTD_compress2"},
+    {&zstd.set, "ZSTD_CCtx_setParameter"},
+    {&zstd.bound, "ZSTD_compressBound"},
+    {&zstd.frame_size, "ZSTD_findFrameCompressedSize"},
+    {&zstd.content_size, "ZSTD_getFrameContentSize"},
+    {&zstd.is_error, "ZSTD_isError"},
+};
+
 static int find_zstd(void) {
-    static const char *const names[] = {"libzstd.so.1", "libzstd.1.dylib"};
-    void *library = NULL;
-    for (size_t i = 0; !library && i < sizeof names / sizeof *names; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!library)
-        return 0;
-    /* The C standard knows no cast from an object's pointer to a function's; POSIX says so. */
-    *(void **)&zstd.create = dlsym(library, "ZSTD_createDCtx");
-    *(void **)&zstd.release = dlsym(library, "ZSTD_freeDCtx");
-    *(void **)&zstd.decompress = dlsym(library, "ZSTD_decompressDCtx");
-    *(void **)&zstd.frame_size = dlsym(library, "ZSTD_findFrameCompressedSize");
-    *(void **)&zstd.content_size = dlsym(library, "ZSTD_getFrameContentSize");
-    if (zstd.create && zstd.release && zstd.decompress && zstd.frame_size && zstd.content_size)
-        return 1;
-    memset(&zstd, 0, sizeof zstd);
-    return 0;
+        library = dlopen("libzstd.1.dylib", RTLD_NOW | RTLD_LOCAL);
+    for (size_t i = 0; library && i < sizeof symbols / sizeof *symbols; i++) {
+        *(void **)symbols[i].place = dlsym(library, symbols[i].name);
+        if (!*(void **)symbols[i].place)
+            library = NULL;
+    }
+    if (!library)
+        memset(&zstd, 0, sizeof zstd);
+    return library != NULL;
+}
+
+/* Returns what writes frames of literals only: the search for matches steps over a whole block, and
+ * Huffman's codes, which a search so fast would do without, are asked for. The last one is number
+ * 1002 of the parameters that may change; NULL where this libzstd knows another one by it. */
+static void *new_writer(void) {
+    static const int parameters[][2] = {{100, 1}, {107, 1}, {106, 1 << 17}, {1002, 1}};
+    void *writer = zstd.writer();
+    for (size_t i = 0; writer && i < sizeof parameters / sizeof *parameters; i++)
+        if (zstd.is_error(zstd.set(writer, parameters[i][0], parameters[i][1]))) {
+            zstd.drop_writer(writer);
+            writer = NULL;
+        }
+    return writer;
 }
 
 /* What a call works with; kept for the next one. The GIL guards the list. */
 typedef struct {
-    void *context;
+    void *reader, *writer;
     uint8_t *scratch;
     size_t room;
 } Worker;
@@ -65,23 +96,27 @@ static void dismiss(Worker worker) {
         idle[idles++] = worker;
         return;
     }
-    if (worker.context)
-        zstd.release(worker.context);
+    if (worker.reader)
+        zstd.drop_reader(worker.reader);
+    if (worker.writer)
+        zstd.drop_writer(worker.writer);
     PyMem_Free(worker.scratch);
 }
 
-static int hire(Worker *worker, size_t room, int reads) {
+static int hire(Worker *worker, size_t room, int reads, int writes) {
     memset(worker, 0, sizeof *worker);
     if (idles)
         *worker = idle[--idles];
-    if (reads && !worker->context)
-        worker->context = zstd.create();
+    if (reads && !worker->reader)
+        worker->reader = zstd.reader();
+    if (writes && !worker->writer)
+        worker->writer = new_writer();
     if (worker->room < room) {
         PyMem_Free(worker->scratch);
         worker->scratch = PyMem_Malloc(room);
         worker->room = worker->scratch ? room : 0;
     }
-    if (worker->room >= room && (worker->context || !reads))
+    if (worker->room >= room && (worker->reader || !reads) && (worker->writer || !writes))
         return 1;
     dismiss(*worker);
     PyErr_NoMemory();
@@ -117,7 +152,7 @@ static PyObject *py_split(PyObject *module, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "the planes are not as long as the numbers");
         n = -1;
     }
-    if (n >= 0 && !hire(&worker, kind >= DIFFERENCE ? (size_t)data.len : 0, 0))
+    if (n >= 0 && !hire(&worker, kind >= DIFFERENCE ? (size_t)data.len : 0, 0, 0))
         n = -1;
     if (n >= 0) {
         Py_BEGIN_ALLOW_THREADS;
@@ -148,7 +183,7 @@ static const char *read_planes(Worker worker, size_t from, size_t width, const P
         } else if (lengths[place] > 0) {
             if (zstd.content_size(at, stored) != n || zstd.frame_size(at, stored) != stored)
                 return "a frame holds more or fewer bytes than its chunk";
-            if (zstd.decompress(worker.context, room, n, at, stored) != n)
+            if (zstd.decompress(worker.reader, room, n, at, stored) != n)
                 return "a frame is damaged";
             planes[place].bytes = room;
             room += n;
@@ -184,12 +219,12 @@ static int join(Py_ssize_t width, const Py_ssize_t *lengths, int kind, const Py_
         return 0;
     for (Py_ssize_t place = 0; place < width; place++)
         coded += lengths[place] > 0;
-    if (coded && !zstd.create) {
+    if (coded && !zstd.reader) {
         PyErr_SetString(PyExc_ValueError, "this machine has no libzstd");
         return 0;
     }
     sorting = kind == SORTED ? (size_t)out->len : 0;
-    if (!hire(&worker, coded * (size_t)n + sorting, coded > 0)) /* twice `out`: it cannot wrap */
+    if (!hire(&worker, coded * (size_t)n + sorting, coded > 0, 0)) /* twice `out` at most */
         return 0;
     Py_BEGIN_ALLOW_THREADS;
     wrong = read_planes(worker, sorting, (size_t)width, lengths, frames, (size_t)n, planes);
@@ -219,21 +254,50 @@ static PyObject *py_join(PyObject *module, PyObject *args) {
     return done ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *py_huffman(PyObject *module, PyObject *args) {
+    Py_buffer data;
+    Worker worker;
+    PyObject *made = NULL;
+    size_t size = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*", &data))
+        return NULL;
+    if (!zstd.bound)
+        PyErr_SetString(PyExc_ValueError, "this machine has no libzstd");
+    else if (hire(&worker, zstd.bound((size_t)data.len), 0, 1)) {
+        Py_BEGIN_ALLOW_THREADS;
+        size = zstd.compress(worker.writer, worker.scratch, worker.room, data.buf, (size_t)data.len);
+        Py_END_ALLOW_THREADS;
+        if (zstd.is_error(size))
+            PyErr_SetString(PyExc_ValueError, "libzstd cannot compress this");
+        else
+            made = PyBytes_FromStringAndSize((const char *)worker.scratch, (Py_ssize_t)size);
+        dismiss(worker);
+    }
+    PyBuffer_Release(&data);
+    return made;
+}
+
 static PyMethodDef methods[] = {
     {"split", py_split, METH_VARARGS, "split(data, width, kind, base, out): numbers to planes"},
     {"join", py_join, METH_VARARGS, "join(frames, lengths, kind, base, out): planes to numbers"},
+    {"huffman", py_huffman, METH_VARARGS, "huffman(data): a frame of literals"},
     {NULL, NULL, 0, NULL},
 };
 
-/* LIBZSTD says whether join reads frames; without it they must be given as what they hold.
+/* LIBZSTD says whether join reads frames; without it they must be given as what they hold. HUFFMAN
+ * says whether frames of literals can be written.
  * CALLS is raised with every change of how the functions are called: a build that is older than
  * the Python beside it is not used. */
 static int fill(PyObject *module) {
     int found = find_zstd();
-    return PyModule_AddIntConstant(module, "CALLS", 1) < 0 ||
-                   PyModule_AddIntConstant(module, "LIBZSTD", found) < 0
-               ? -1
-               : 0;
+    void *writer = found ? new_writer() : NULL;
+    if (writer)
+        zstd.drop_writer(writer);
+    if (PyModule_AddIntConstant(module, "CALLS", 2) < 0 ||
+        PyModule_AddIntConstant(module, "LIBZSTD", found) < 0)
+        return -1;
+    return PyModule_AddIntConstant(module, "HUFFMAN", writer != NULL);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};

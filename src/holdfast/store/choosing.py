@@ -17,13 +17,15 @@ __all__ = ["Choice", "Kind", "Way", "way_of"]
 # chunk's plane is one block of a frame. Sorted ones have some blocks, each of a few exponents.
 _CHUNK: Final = {1: 1 << 21, 2: 1 << 17, 4: 1 << 17, 8: 1 << 16}
 _SORTED_BYTES: Final = 1 << 20
-_AGAIN: Final = 1 << 23  # bytes for which a choice of how to compress a plane stands
+_AGAIN: Final = 1 << 22  # bytes for which a choice of how to compress a plane stands
 _SAMPLE: Final = 1 << 14
 _PIECES: Final = 4  # that a plane's sample is of
 _GAIN: Final = 0.995  # a frame so much smaller than its plane is kept
+_SPARSE: Final = 0.25  # below, one byte prevails; Huffman's codes, a bit at least, are too long
 _WORTH: Final = 0.95  # a way that takes longer to read must save so much
 # Bytes of an exponent have a skewed distribution and no order: a table of 64 places and matches of
-# 7 bytes leave them to the Huffman coder, which is what serves them.
+# 7 bytes leave them to the Huffman coder, which is what serves them. "huffman" looks for no matches
+# at all; it takes the system's libzstd and the extension.
 _LEVELS: Final = {"literals": 1, "fast": 1, "usual": 3, "thorough": 9}
 _OTHERWISE: Final[dict[str, dict[str, int]]] = {
     "literals": {
@@ -69,7 +71,11 @@ class Way(NamedTuple):
         """Ways to compress its planes that are tried; the first one tells noise."""
         if self.kind == "sorted":
             return ("literals",)
-        return ("usual", "thorough") if self.width == 1 else ("literals", "fast", "usual")
+        if self.width == 1:
+            return ("usual", "thorough")
+        searching = ("literals", "fast", "usual")
+        native = planes.native
+        return ("huffman", *searching) if native is not None and native.HUFFMAN else searching
 
     @property
     def again(self) -> int:
@@ -132,7 +138,7 @@ class Choice:
         if level is None:
             level = self._best(_sample(plane))
         if level is not None:
-            frame: bytes = _compressor(level).compress(plane.data)
+            frame = _compressed(level, plane)
             if len(frame) < _GAIN * plane.size:
                 self._levels[place] = level
                 return len(frame), frame
@@ -143,9 +149,11 @@ class Choice:
         """Return what makes a sample smallest, of equals the first; None for noise."""
         sizes = {}
         for level in self._tried:
-            sizes[level] = len(_compressor(level).compress(sample.data))
+            sizes[level] = len(_compressed(level, sample))
             if sizes[level] >= _GAIN * sample.size and level == self._tried[0]:
                 return None
+        if sizes.get("huffman", sample.size) < _SPARSE * sample.size:
+            del sizes["huffman"]
         return min(sizes, key=lambda level: sizes[level])
 
 
@@ -166,11 +174,13 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def _compressor(level: str) -> zstandard.ZstdCompressor:
+def _compressed(level: str, plane: planes.Bytes) -> bytes:
+    if level == "huffman" and planes.native is not None:
+        return bytes(planes.native.huffman(plane))
     made = _contexts.made.get(level)
     if made is None:
         parameters = zstandard.ZstdCompressionParameters.from_level(
             _LEVELS[level], **_OTHERWISE.get(level, {})
         )
         made = _contexts.made[level] = zstandard.ZstdCompressor(compression_params=parameters)
-    return made
+    return made.compress(plane.data)

@@ -27,7 +27,7 @@ Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 KINDS: Final = {"bytes": 0, "float": 1, "difference": 2, "sorted": 3}
 _KEY_BITS: Final = {1: 7, 2: 8, 4: 10, 8: 12}
-_CALLS: Final = 1  # what an extension that was built earlier, and is called otherwise, has not
+_CALLS: Final = 2  # what an extension that was built earlier, and is called otherwise, has not
 
 
 def _found() -> ModuleType | None:
