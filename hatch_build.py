@@ -43,7 +43,7 @@ def compiled(source: Path, target: Path) -> bool:
     flags = ["-std=c11", "-O3", "-fPIC", "-fvisibility=hidden"]
     link = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
     command = [*shlex.split(compiler), *flags, *link, f"-I{sysconfig.get_path('include')}"]
-    unfinished = target.with_suffix(".tmp")
+    unfinished = target.with_suffix(f".{os.getpid()}.tmp")
     try:
         subprocess.run(  # noqa: S603 - the compiler that Python was built with, or the user's
             [*command, str(source), "-o", str(unfinished), "-ldl"],
