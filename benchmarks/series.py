@@ -38,7 +38,7 @@ class Series:
         self.files += len(blob)
         for chunk in fastcdc.fastcdc(blob, 16 * KIB, 64 * KIB, 256 * KIB, fat=True):
             self.chunks[hashlib.sha256(chunk.data).digest()] = chunk.length
-        return holdfast.save(data, name, store=self.store, parents=parents)
+        holdfast.save(data, name, store=self.store, parents=parents)
 
     def rows(self, what):
         """Yield the rows, coding more and more of the store."""
@@ -70,9 +70,9 @@ def main():
             run.add(data.tensors(name), data.file(name), "run")
         rows += run.rows(f"{len(CHECKPOINTS)} checkpoints with AdamW's state")
         family = Series(Path(scratch) / "family")
-        base = family.add(data.tensors("base"), data.file("base"), "base")
+        family.add(data.tensors("base"), data.file("base"), "base")
         for name in TUNES:
-            family.add(data.tensors(name), data.file(name), "tuned", parents=[base])
+            family.add(data.tensors(name), data.file(name), "tuned", parents=["base"])
         rows += family.rows(f"a base and {len(TUNES)} fine-tunes")
     show("Bytes stored, beside whole files (DVC, git-lfs, MLflow) and beside FastCDC", rows)
 

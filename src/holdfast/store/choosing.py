@@ -26,14 +26,11 @@ _WORTH: Final = 0.95  # a way that takes longer to read must save so much
 # Bytes of an exponent have a skewed distribution and no order: a table of 64 places and matches of
 # 7 bytes leave them to the Huffman coder, which is what serves them. "huffman" looks for no matches
 # at all; it takes the system's libzstd and the extension.
-_LEVELS: Final = {"literals": 1, "fast": 1, "usual": 3, "thorough": 9}
+_LEVELS: Final = {"literals": 1, "short": 1, "fast": 1, "usual": 3, "thorough": 9}
+_LITERALS: Final = {"strategy": zstandard.STRATEGY_FAST, "min_match": 7, "hash_log": 6}
 _OTHERWISE: Final[dict[str, dict[str, int]]] = {
-    "literals": {
-        "strategy": zstandard.STRATEGY_FAST,
-        "min_match": 7,
-        "hash_log": 6,
-        "window_log": 17,
-    }
+    "literals": {**_LITERALS, "window_log": 17},
+    "short": {**_LITERALS, "window_log": 15},  # a block is no longer: a table for fewer exponents
 }
 
 
@@ -70,7 +67,7 @@ class Way(NamedTuple):
     def levels(self) -> tuple[str, ...]:
         """Ways to compress its planes that are tried; the first one tells noise."""
         if self.kind == "sorted":
-            return ("literals",)
+            return ("short",)
         if self.width == 1:
             return ("usual", "thorough")
         searching = ("literals", "fast", "usual")
