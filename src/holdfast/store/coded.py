@@ -18,7 +18,8 @@ from holdfast.record import FORMAT, Document, parse_digest
 __all__ = ["Chunk", "Index", "Layout", "Part", "ending", "stored_bytes"]
 
 _WIDTHS: Final = (1, 2, 4, 8)
-_KINDS: Final = ("bytes", "float", "difference")
+_KINDS: Final = ("bytes", "float")
+_BASED: Final = ("difference", "sorted")
 _MOST_VALUES: Final = 1 << 24
 _MOST_INDEX: Final = 1 << 28
 _LENGTH: Final = 8
@@ -30,8 +31,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         size: Plain bytes.
         width: Bytes of a number; as many planes.
-        kind: ``bytes`` (planes as they are), ``float`` (sign turned) or ``difference`` to the
-            base's bytes at the same place.
+        kind: ``bytes`` (planes as they are), ``float`` (sign turned), ``difference`` to the base's
+            bytes at the same place, or ``sorted``, which is a difference too.
         chunk: Numbers of a chunk; the last has the rest.
         planes: For each chunk, for each plane, lowest first: bytes of its zstd frame; 0 for raw
             bytes; -1 - b for a plane whose bytes are all b.
@@ -42,6 +43,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     chunk: int
     planes: tuple[int, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether it takes the base to decode it."""
+        return self.kind in _BASED
 
 
 class Index(Document, frozen=True, kw_only=True):
@@ -134,7 +140,7 @@ def _laid_out(index: Index) -> Iterator[Chunk]:
 
 def _judged(part: Part, *, based: bool) -> int:
     """Return the coded bytes of a part that does not contradict itself."""
-    kinds = _KINDS if based else _KINDS[:2]
+    kinds = (*_KINDS, *_BASED) if based else _KINDS
     if part.width not in _WIDTHS or part.kind not in kinds or part.size % part.width:
         raise Corrupt("a coded blob has a part of an unknown kind or width")
     if not 0 < part.chunk <= _MOST_VALUES:

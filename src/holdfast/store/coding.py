@@ -10,8 +10,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import accumulate
-from typing import Final, NamedTuple, TypeVar
+from types import ModuleType
+from typing import Final, TypeVar
 
 import numpy as np
 import zstandard
@@ -19,6 +21,7 @@ import zstandard
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
 from holdfast.store import planes
+from holdfast.store.choosing import Choice, Kind, Way, way_of
 from holdfast.store.coded import Chunk, Index, Layout, Part, ending, stored_bytes
 
 __all__ = ["Kind", "decode", "decode_range", "encode"]
@@ -26,38 +29,8 @@ __all__ = ["Kind", "decode", "decode_range", "encode"]
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
-# Values of a chunk by their width: what a thread works at stays in its core's cache.
-_CHUNK: Final = {1: 1 << 21, 2: 1 << 17, 4: 1 << 17, 8: 1 << 16}
 _ALL_ZERO: Final = -1
-_SAMPLE: Final = 1 << 14
-_AGAIN: Final = 16  # chunks for which a choice of how to code a plane stands
-_AHEAD: Final = 16  # groups of so many chunks that may wait to be written
-_GAIN: Final = 0.995
-# Ways to compress a plane. Bytes of an exponent have a skewed distribution and no order: a table of
-# 64 places and matches of 7 bytes leave them to the Huffman coder, which is what serves them.
-_LEVELS: Final = {"literals": 1, "fast": 1, "usual": 3}
-_OTHERWISE: Final[dict[str, dict[str, int]]] = {
-    "literals": {
-        "strategy": zstandard.STRATEGY_FAST,
-        "min_match": 7,
-        "hash_log": 6,
-        "window_log": 17,
-    }
-}
-
-
-class Kind(NamedTuple):
-    """What a run of a blob's bytes is, as the saver of the blob knows it.
-
-    Attributes:
-        size: Bytes.
-        width: Bytes of each number in it.
-        float: Whether the numbers are floats.
-    """
-
-    size: int
-    width: int
-    float: bool
+_AHEAD: Final = 16  # groups of chunks that may wait to be written
 
 
 def encode(
@@ -77,17 +50,39 @@ def encode(
     with _threads(len(data)) as pool:
         for kind in kinds:
             end = start + kind.size
-            below = None if other is None else other[start:end]
-            run = _Run(plain[start:end], kind, below)
+            run = plain[start:end]
+            way = way_of(run, kind, None if other is None else other[start:end])
             lengths: list[int] = []
-            for made in _in_turn(pool, run.coded, run.groups):
+            for made in _in_turn(pool, partial(_coded, run, way), _groups(run.size, way)):
                 lengths += [length for length, _ in made]
                 yield b"".join(frame for _, frame in made)
-            parts.append(run.part(lengths))
+            parts.append(_part(run.size, way, lengths))
             start = end
-    differs = any(part.kind == "difference" for part in parts)
+    differs = any(part.differs for part in parts)
     named = base[0] if base is not None and differs else None
     yield ending(Index(size=len(data), base=named, parts=tuple(parts)))
+
+
+def _groups(size: int, way: Way) -> Iterator[range]:
+    """Yield where chunks of a run begin, by groups that are coded one after another."""
+    starts = range(0, size, way.chunk * way.width)
+    for at in range(0, len(starts), way.again):
+        yield starts[at : at + way.again]
+
+
+def _coded(run: planes.Bytes, way: Way, group: range) -> list[tuple[int, bytes]]:
+    """Return the planes of a group's chunks: each its number in the index, and its bytes."""
+    choice = Choice(way)
+    step = way.chunk * way.width
+    return [
+        plane
+        for start in group
+        for plane in choice.coded(way.split(run, slice(start, start + step)))
+    ]
+
+
+def _part(size: int, way: Way, lengths: Sequence[int]) -> Part:
+    return Part(size=size, width=way.width, kind=way.kind, chunk=way.chunk, planes=tuple(lengths))
 
 
 def _threads(size: int) -> ThreadPoolExecutor:
@@ -107,112 +102,14 @@ def _in_turn(
         yield ahead.popleft().result()
 
 
-class _Run:
-    """A run of numbers to be coded in one way, a group of chunks at a time.
-
-    Attributes:
-        groups: Where the chunks of each group begin.
-    """
-
-    def __init__(self, data: planes.Bytes, kind: Kind, base: planes.Bytes | None) -> None:
-        self._data = data
-        self._width = kind.width
-        useful = base is not None and kind.float and data.size > 0 and _pays(data, base, kind)
-        self._base = base if useful else None
-        alone = "float" if kind.float else "bytes"
-        self._kind = alone if self._base is None else "difference"
-        self._step = _CHUNK[kind.width] * kind.width
-        starts = range(0, data.size, self._step)
-        self.groups = [starts[at : at + _AGAIN] for at in range(0, len(starts), _AGAIN)]
-
-    def coded(self, group: Iterable[int]) -> list[tuple[int, bytes]]:
-        """Return the planes of a group's chunks: each its number in the index, and its bytes."""
-        choice = _Choice(self._width)
-        return [plane for start in group for plane in choice.coded(self._split(start))]
-
-    def _split(self, start: int) -> list[planes.Bytes]:
-        at = slice(start, start + self._step)
-        if self._base is not None:
-            return planes.split_difference(self._data[at], self._base[at], self._width)
-        return planes.split(self._data[at], self._width, turn=self._kind == "float")
-
-    def part(self, lengths: Sequence[int]) -> Part:
-        """Say how it was coded."""
-        return Part(
-            size=self._data.size,
-            width=self._width,
-            kind=self._kind,
-            chunk=_CHUNK[self._width],
-            planes=tuple(lengths),
-        )
-
-
-def _pays(data: planes.Bytes, base: planes.Bytes, kind: Kind) -> bool:
-    """Say whether differences to a base are smaller, from two samples."""
-    width = kind.width
-    alone = differing = 0
-    for quarter in (1, 3):
-        start = data.size * quarter // 4 // width * width
-        at = slice(start, start + _SAMPLE * width)
-        alone += _size(_Choice(width).coded(planes.split(data[at], width, turn=True)))
-        found = planes.split_difference(data[at], base[at], width)
-        differing += _size(_Choice(width).coded(found))
-    return differing < 0.95 * alone
-
-
-def _size(made: Sequence[tuple[int, bytes]]) -> int:
-    return sum(len(frame) for _, frame in made)
-
-
-class _Choice:
-    """How the planes of neighbouring chunks are coded, chosen at the first of them."""
-
-    def __init__(self, width: int) -> None:
-        self._ways: list[str | None] = [None] * width
-
-    def coded(self, found: Sequence[planes.Bytes]) -> list[tuple[int, bytes]]:
-        """Return for each plane its number in the index and its bytes."""
-        return [self._plane(place, plane) for place, plane in enumerate(found)]
-
-    def _plane(self, place: int, plane: planes.Bytes) -> tuple[int, bytes]:
-        first = int(plane[0])
-        if plane[-1] == first and (plane == first).all():
-            return -1 - first, b""
-        way = self._ways[place] or _best(plane)
-        frame: bytes = _compressor(way).compress(plane.data)
-        if len(frame) < _GAIN * plane.size:
-            self._ways[place] = way
-            return len(frame), frame
-        self._ways[place] = None
-        return 0, plane.tobytes()
-
-
-def _best(plane: planes.Bytes) -> str:
-    """Return what makes a plane smallest, from its middle; of equals the first."""
-    middle = max(0, plane.size - _SAMPLE) // 2
-    sample = plane[middle : middle + _SAMPLE].data
-    return min(_LEVELS, key=lambda way: len(_compressor(way).compress(sample)))
-
-
 class _Contexts(threading.local):
-    """Compressors of a thread; one context serves one thread at a time."""
+    """A decompressor for each thread, as one context serves one thread at a time."""
 
     def __init__(self) -> None:
-        self.made: dict[str, zstandard.ZstdCompressor] = {}
         self.reader = zstandard.ZstdDecompressor()
 
 
 _contexts = _Contexts()
-
-
-def _compressor(way: str) -> zstandard.ZstdCompressor:
-    made = _contexts.made.get(way)
-    if made is None:
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            _LEVELS[way], **_OTHERWISE.get(way, {})
-        )
-        made = _contexts.made[way] = zstandard.ZstdCompressor(compression_params=parameters)
-    return made
 
 
 def decode(layout: Layout, file: memoryview, base: memoryview | None, into: memoryview) -> None:
@@ -265,18 +162,34 @@ class _Decoder:
     def chunk(self, chunk: Chunk) -> None:
         part = chunk.part
         target = self._out[chunk.start - self._first : chunk.end - self._first]
+        base = None
+        if part.differs:
+            if self._base is None or self._base.size < chunk.end:
+                raise Corrupt("a coded blob's base is shorter than the blob")
+            base = self._base[chunk.start : chunk.end]
+        elif all(length == _ALL_ZERO for length in chunk.lengths):
+            return  # the target is all zero
         values = target.size // part.width
+        if planes.native is not None and planes.native.LIBZSTD:
+            self._at_once(planes.native, chunk, base, target)
+            return
         starts = accumulate((stored_bytes(n, values) for n in chunk.lengths), initial=chunk.offset)
         found = [
             self._plane(start, length, values)
             for start, length in zip(starts, chunk.lengths, strict=False)
         ]
-        if part.kind == "difference":
-            if self._base is None or self._base.size < chunk.end:
-                raise Corrupt("a coded blob's base is shorter than the blob")
-            planes.join_difference(found, self._base[chunk.start : chunk.end], target)
-        elif any(length != _ALL_ZERO for length in chunk.lengths):  # the target is all zero
-            planes.join(found, target, turn=part.kind == "float")
+        planes.join(found, part.kind, target, base)
+
+    def _at_once(
+        self, native: ModuleType, chunk: Chunk, base: planes.Bytes | None, target: planes.Bytes
+    ) -> None:
+        values = target.size // chunk.part.width
+        end = chunk.offset + sum(stored_bytes(length, values) for length in chunk.lengths)
+        kind = planes.KINDS[chunk.part.kind]
+        try:
+            native.join(self._file[chunk.offset : end], chunk.lengths, kind, base, target)
+        except ValueError as error:
+            raise Corrupt(f"a coded blob does not decode: {error}") from error
 
     def _plane(self, start: int, length: int, values: int) -> planes.Bytes | int:
         if length < 0:
@@ -290,6 +203,6 @@ def _decompressed(frame: memoryview, values: int) -> planes.Bytes:
     try:
         if zstandard.get_frame_parameters(frame).content_size != values:
             raise Corrupt("a frame of a coded blob holds more or fewer bytes than its chunk")
-        return np.frombuffer(_contexts.reader.decompress(frame), np.uint8)
+        return np.frombuffer(_contexts.reader.decompress(frame, allow_extra_data=False), np.uint8)
     except zstandard.ZstdError as error:
         raise Corrupt(f"a frame of a coded blob is damaged: {error!s:.100}") from error

@@ -242,7 +242,11 @@ def _room(size: int, what: str, hint: str) -> mmap.mmap:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError, OverflowError):
         if size <= whole:
-            return mmap.mmap(-1, size)
+            room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: 512 times fewer page faults
+                with contextlib.suppress(OSError):
+                    room.madvise(mmap.MADV_HUGEPAGE)
+            return room
     raise HoldfastError(
         f"{what} has {size / 2**30:.1f} GiB, and this machine has "
         f"{whole / 2**30:.1f} GiB of memory.",

@@ -1,0 +1,12 @@
+# The passes over bytes in C; hatch_build.py builds them, planes.py says what they do.
+from typing_extensions import Buffer
+
+CALLS: int
+LIBZSTD: int
+HUFFMAN: int
+
+def split(data: Buffer, width: int, kind: int, base: Buffer | None, out: Buffer, /) -> None: ...
+def join(
+    frames: Buffer, lengths: tuple[int, ...], kind: int, base: Buffer | None, out: Buffer, /
+) -> None: ...
+def huffman(data: Buffer, /) -> bytes: ...
