@@ -133,10 +133,16 @@ class NoSpace(HoldfastError):
 
 
 class RemoteError(HoldfastError):
-    """A remote store did not answer as expected."""
+    """A remote store did not answer as expected.
+
+    Attributes:
+        interrupted: Whether a connection ended before its time, so that the same may be tried
+            again at once and goes on from there.
+    """
 
     code = "remote"
     exit_code = 9
+    interrupted = False
 
 
 class PartlyDone(HoldfastError):

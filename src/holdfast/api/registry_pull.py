@@ -13,7 +13,7 @@ from holdfast.api.registry_push import ATTACHMENT, CREATED, LONGEST_ATTACHMENT, 
 from holdfast.api.store import Store
 from holdfast.api.transferring import Sent, Transfer, far_end
 from holdfast.api.version import Version
-from holdfast.archive import oci, oci_files, read
+from holdfast.archive import oci, oci_files, oci_reading, read
 from holdfast.catalogue.catalogue import ROLES
 from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name, is_name
@@ -51,7 +51,7 @@ class _Found(NamedTuple):
     subject: Digest
     name: str
     documents: oci.Documents
-    held: Mapping[Digest, oci.Held]
+    held: Mapping[Digest, oci_reading.Held]
     whole: Mapping[Digest, int]
     attached: Mapping[str, tuple[Digest, int]]
     near: Mapping[Digest, bytes]
@@ -115,11 +115,13 @@ def _found(repository: Repository, place: Place) -> _Found:
 
 
 def _in_blobs(repository: Repository, stored: Stored) -> _Found:
-    image = oci.parse(stored.data)
+    image = oci_reading.parse(stored.data)
     whole = {layer.digest: layer.size for layer in image.layers.values()}
-    near = _Documents(repository, {d: oci.Held(d, 0, size) for d, size in whole.items()}, whole)
+    near = _Documents(
+        repository, {d: oci_reading.Held(d, 0, size) for d, size in whole.items()}, whole
+    )
     documents = oci.Documents(image.manifest, *read.documents(near, image.manifest))
-    held = oci.held_by(image, documents)
+    held = oci_reading.held_by(image, documents)
     return _Found(stored.digest, image.name, documents, held, whole, image.attached, near.data)
 
 
@@ -136,7 +138,10 @@ class _Documents:
     """A version's documents, read from their places in layers."""
 
     def __init__(
-        self, repository: Repository, held: Mapping[Digest, oci.Held], whole: Mapping[Digest, int]
+        self,
+        repository: Repository,
+        held: Mapping[Digest, oci_reading.Held],
+        whole: Mapping[Digest, int],
     ) -> None:
         self._repository = repository
         self._held = held
@@ -157,7 +162,7 @@ class _Documents:
         return data
 
 
-def _part(held: oci.Held, whole: Mapping[Digest, int]) -> Part:
+def _part(held: oci_reading.Held, whole: Mapping[Digest, int]) -> Part:
     return Part(held.offset, held.size, whole[held.layer])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,6 +35,8 @@ CREATED: Final = "org.opencontainers.image.created"
 LONGEST_ATTACHMENT: Final = 64 << 20
 
 _AT_ONCE: Final = 4
+_TURNS: Final = 4
+_PAUSE: Final = 0.25
 _REMEMBERED: Final = 6
 
 
@@ -155,7 +158,7 @@ class _Pushing:
                 mounted = self._send({digest: artifact.blobs[digest] for digest in sent}, progress)
             shared += sum(sent.pop(digest) for digest in mounted)
             if not is_there:
-                self._repository.put_manifest(self._place.reference, artifact.packed.manifest)
+                self._commit(artifact)
             self._check(artifact.digest, sizes)
             beside = self._attach(version, artifact)
             self._known.add(self._place.repository)
@@ -163,6 +166,20 @@ class _Pushing:
         done = [Sent(version.ref, at, not is_there)]
         count, size = len(sent) + len(beside), sum(sent.values()) + sum(beside)
         return Transfer(str(self._place), done, count, size, shared, [], {})
+
+    def _commit(self, artifact: _Artifact) -> None:
+        """Store the manifest; blobs that were there and are gone by now are sent again.
+
+        Where several push the same blobs at once, docker-registry may for a moment not find some.
+        """
+        sizes = {digest: blob.size for digest, blob in artifact.blobs.items()}
+        reference, manifest = self._place.reference, artifact.packed.manifest
+        for turn in range(_TURNS):
+            if self._repository.put_manifest(reference, manifest) is not None:
+                return
+            time.sleep(_PAUSE * 2**turn)
+            self._send({d: artifact.blobs[d] for d in self._missing(sizes)}, None)
+        raise self._lost("blobs of the manifest")
 
     def _missing(self, sizes: Mapping[Digest, int]) -> list[Digest]:
         found = in_parallel(self._repository.size, sizes)
@@ -178,11 +195,7 @@ class _Pushing:
 
         def send(item: tuple[Digest, _Blob]) -> None:
             digest, blob = item
-            views = list(_views(self._blobs, blob.segments))
-            for segment, view in zip(blob.segments, views, strict=True):
-                if not isinstance(segment, bytes) and digest_of(view) != segment[0]:
-                    raise self._blobs.damaged(segment[0])
-            was_sent = self._repository.send(digest, views, mount=near)
+            was_sent = self._repository.send(digest, lambda: self._sound(blob), mount=near)
             with telling:
                 if not was_sent:
                     mounted.add(digest)
@@ -192,16 +205,26 @@ class _Pushing:
         in_parallel(send, blobs.items(), threads=_AT_ONCE)
         return mounted
 
+    def _sound(self, blob: _Blob) -> Iterator[bytes | memoryview]:
+        """Yield what a blob is made of, hashed."""
+        for segment, view in zip(blob.segments, _views(self._blobs, blob.segments), strict=True):
+            if not isinstance(segment, bytes) and digest_of(view) != segment[0]:
+                raise self._blobs.damaged(segment[0])
+            yield view
+
     def _check(self, manifest: Digest, sizes: Mapping[Digest, int]) -> None:
         """Ask for everything again, and read the manifest back."""
         gone = self._missing(sizes)
         if gone or self._repository.manifest(manifest) is None:
-            raise RemoteError(
-                f"{self._place} does not hold what was sent to it: "
-                f"{gone[0] if gone else manifest} is missing or has another size.",
-                hint=f"hold push NAME {self._place}",
-                ref=str(self._place),
-            )
+            raise self._lost(gone[0] if gone else manifest)
+
+    def _lost(self, what: str) -> RemoteError:
+        return RemoteError(
+            f"{self._place} does not hold what was sent to it: the registry does not find {what}, "
+            "or has another size of it.",
+            hint=f"hold push NAME {self._place}",
+            ref=str(self._place),
+        )
 
     def _attach(self, version: Version, artifact: _Artifact) -> list[int]:
         """Put the attachments beside the manifest; return the sizes of those that were not."""

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from holdfast.archive import oci
+from holdfast.archive.oci_reading import Held
 from holdfast.errors import Corrupt
 from holdfast.record import FORMAT, Digest, canonical, digest_of, parse_digest
 
@@ -207,14 +208,14 @@ def parse(data: bytes) -> FilesImage | None:
     )
 
 
-def documents_in(image: FilesImage) -> dict[Digest, oci.Held]:
+def documents_in(image: FilesImage) -> dict[Digest, Held]:
     """Return where the three documents are: at the beginning, whatever follows."""
     pairs = zip(_DOCUMENTS, image.documents, strict=True)
     tar = _tar([(path, (blob,)) for path, blob in pairs], ended=False)
     return _held(tar, image, dict(image.documents))
 
 
-def held_by(image: FilesImage, documents: oci.Documents) -> dict[Digest, oci.Held]:
+def held_by(image: FilesImage, documents: oci.Documents) -> dict[Digest, Held]:
     """Return where each blob is that the version needs.
 
     Raises:
@@ -235,7 +236,5 @@ def held_by(image: FilesImage, documents: oci.Documents) -> dict[Digest, oci.Hel
     return _held(tar, image, sizes)
 
 
-def _held(tar: Tar, image: FilesImage, sizes: Mapping[Digest, int]) -> dict[Digest, oci.Held]:
-    return {
-        digest: oci.Held(image.layer[0], at, sizes[digest]) for digest, at in tar.places.items()
-    }
+def _held(tar: Tar, image: FilesImage, sizes: Mapping[Digest, int]) -> dict[Digest, Held]:
+    return {digest: Held(image.layer[0], at, sizes[digest]) for digest, at in tar.places.items()}

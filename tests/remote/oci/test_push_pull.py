@@ -224,6 +224,28 @@ def test_a_registry_that_forgets_what_it_took(stub, saved):
         saved.push("net", stub.url())
 
 
+def test_a_blob_that_vanishes_before_the_manifest_is_sent_again(stub, saved, other):
+    left = [1]
+
+    def before(handler):
+        if handler.command != "PUT" or "/manifests/" not in handler.path or not left:
+            return False
+        left.pop()
+        stub.blobs["team/net"].popitem()
+        handler.body()
+        handler.error(400, "MANIFEST_BLOB_UNKNOWN")
+        return True
+
+    stub.before = before
+    saved.push("net", stub.url())
+    other.pull(stub.url())
+    stub.before = lambda h: "/manifests/" in h.path and h.command == "PUT" and (
+        h.body(), h.error(404, "NAME_INVALID")
+    )  # fmt: skip
+    with pytest.raises(RemoteError, match="404 NAME_INVALID"):
+        saved.push("net", stub.url("team/net:v2"))
+
+
 def test_a_version_that_is_damaged_here_is_not_sent(stub, store, damage):
     damage(holdfast.save(net(), "net", store=store))
     with pytest.raises(Corrupt, match="not what was saved"):

@@ -42,7 +42,7 @@ def test_credentials_come_from_dockers_configuration(stub, repository, login, au
     stub.auth = auth
     login(stub.host)
     assert repository.read(DIGEST, WHOLE) == DATA
-    assert repository.send(digest_of(b"new"), [b"new"])
+    assert repository.send(digest_of(b"new"), lambda: [b"new"])
     assert stub.blobs["team/net"][digest_of(b"new")] == b"new"
 
 
@@ -55,7 +55,7 @@ def test_a_token_serves_all_requests_of_a_kind_and_threads_share_it(stub, reposi
     for thread in threads:
         thread.join()
     assert stub.tokens == 1
-    repository.send(digest_of(b"new"), [b"new"])
+    repository.send(digest_of(b"new"), lambda: [b"new"])
     assert stub.tokens == 2
 
 
@@ -144,7 +144,7 @@ def test_a_client_is_not_led_astray(stub, repository, login, to):
         repository.read(DIGEST, WHOLE)
     stub.before = lambda h: h.say(202, Location=to) or True
     with pytest.raises(RemoteError, match="does not go there"):
-        repository.send(digest_of(b"x"), [b"x"])
+        repository.send(digest_of(b"x"), lambda: [b"x"])
     stub.auth, stub.realm, stub.before = "bearer", to, lambda _: False
     with pytest.raises(RemoteError, match="does not go there"):
         repository.size(DIGEST)
@@ -217,7 +217,7 @@ def test_a_web_page_is_recognised(stub, repository):
 def test_a_full_registry(stub, repository):
     stub.before = lambda h: h.error(507, "FULL") or True
     with pytest.raises(NoSpace):
-        repository.send(digest_of(b"x"), [b"x"])
+        repository.send(digest_of(b"x"), lambda: [b"x"])
 
 
 def endless(handler, *, status=200, chunked=True):

@@ -252,3 +252,16 @@ def test_a_push_that_is_killed_goes_on(registry, line, mine, tmp_path):
     done = mine.push("net", url)
     assert done.shared >= 4 * model["layer0"].nbytes
     assert line.sent < 1.3 * sum(array.nbytes for array in model.values())
+
+
+def test_a_bundle_that_skopeo_copied_is_what_a_push_makes(registry, skopeo, mine, yours, tmp_path):
+    version = holdfast.save(net(2), "net", store=mine)
+    mine.bundle("net", tmp_path / "net.hold")
+    archive = f"oci-archive:{tmp_path / 'net.hold'}:net@v1"
+    skopeo("copy", "--dest-tls-verify=false", archive, f"docker://{registry.host}/bundle/net:v1")
+    again = mine.push("net", registry.url("bundle/net:v1"))
+    assert (again.size, again.versions[0].new) == (0, False)
+    packed = holdfast.Store(tmp_path / "net.hold")
+    assert packed.push("net", registry.url("bundle/net:v1")).versions[0].new is False
+    yours.pull(registry.url("bundle/net:v1"))
+    assert holdfast.get("net", store=yours).record_id == version.record_id

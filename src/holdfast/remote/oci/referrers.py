@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from holdfast.errors import Corrupt
+from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, canonical, digest_of, parse_digest
 from holdfast.remote.oci.registry import INDEX_TYPE, MANIFEST_TYPE, Part, Repository, Stored
 
@@ -90,13 +90,21 @@ def put_beside(repository: Repository, subject: Stored, beside: Beside) -> bool:
     if any(entry.digest == digest for entry in those_beside(repository, subject.digest)):
         return False
     for data in (_EMPTY, beside.data):
-        if repository.size(digest_of(data)) != len(data):
-            repository.send(digest_of(data), [data])
-    if not repository.put_manifest(digest, manifest):
+        _send(repository, data)
+    is_listed = repository.put_manifest(digest, manifest)
+    if is_listed is None:
+        raise RemoteError(f"{repository.shown} does not find what was just sent to it.")
+    if not is_listed:
         entry = {**_descriptor(MANIFEST_TYPE, manifest), "artifactType": beside.kind}
         entry["annotations"] = dict(beside.notes)
         _list(repository, subject.digest, entry)
     return True
+
+
+def _send(repository: Repository, data: bytes) -> None:
+    digest = digest_of(data)
+    if repository.size(digest) != len(data):
+        repository.send(digest, lambda: [data])
 
 
 def those_beside(repository: Repository, subject: Digest) -> list[Listed]:

@@ -7,15 +7,15 @@ the digest it was asked by; the registry's word counts for nothing that can be c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from holdfast.errors import Corrupt, RemoteError
 from holdfast.record import Digest, digest_of
 from holdfast.remote.oci.place import Place
-from holdfast.remote.oci.session import PROGRESS, Answer, Ask, Session
-from holdfast.remote.oci.uploads import upload
-from holdfast.remote.oci.words import Interrupted
+from holdfast.remote.oci.session import PROGRESS, Ask, Session
+from holdfast.remote.oci.uploads import Parts, upload
+from holdfast.remote.oci.words import Answer
 
 __all__ = ["INDEX_TYPE", "MANIFEST_TYPE", "Part", "Repository", "Stored"]
 
@@ -29,6 +29,7 @@ _KINDS: Final = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _LONGEST: Final = 4 << 20
+_UNKNOWN: Final = "MANIFEST_BLOB_UNKNOWN"
 _CUTS: Final = 6
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/(?:[0-9]{1,15}|\*)")
 
@@ -101,9 +102,7 @@ class Repository:
         except RemoteError:
             return False
 
-    def send(
-        self, digest: Digest, parts: Sequence[bytes | memoryview], *, mount: str | None = None
-    ) -> bool:
+    def send(self, digest: Digest, parts: Parts, *, mount: str | None = None) -> bool:
         """Send a blob; False when it was mounted from another repository instead.
 
         Raises:
@@ -132,9 +131,9 @@ class Repository:
                     yield chunk
                 if at < end:
                     raise self._wrong(layer, part.whole, f"only {at}")
-            except Interrupted:
+            except RemoteError as error:
                 cuts = 0 if at - before >= PROGRESS else cuts + 1
-                if cuts == _CUTS:
+                if cuts == _CUTS or not error.interrupted:
                     raise
 
     def _between(self, layer: Digest, start: int, end: int, whole: int) -> Iterator[bytes]:
@@ -220,18 +219,26 @@ class Repository:
                 ref=digest,
             )
 
-    def put_manifest(self, reference: str, data: bytes, media_type: str = MANIFEST_TYPE) -> bool:
+    def put_manifest(
+        self, reference: str, data: bytes, media_type: str = MANIFEST_TYPE
+    ) -> bool | None:
         """Store a manifest under a tag or its digest; its blobs must be there.
 
         Returns:
-            Whether the registry keeps it in its list of what refers to its ``subject``.
+            Whether the registry keeps it in its list of what refers to its ``subject``; None when
+            it did not take it, since it does not find the blobs.
 
         Raises:
             RemoteError: The registry refuses it.
         """
         headers = {"Content-Type": media_type}
         url = f"{self._url}/manifests/{reference}"
-        answer = self._session.ask(Ask("PUT", url, "push", headers, [data]), wanted=(200, 201))
+        ask = Ask("PUT", url, "push", headers, [data])
+        answer = self._session.ask(ask, wanted=(200, 201, 400, 404))
+        if answer.status in (400, 404):
+            if _UNKNOWN in answer.codes():
+                return None
+            raise self._session.refusal("PUT", answer)
         self._compare(answer, digest_of(data))
         return "oci-subject" in answer.headers
 

@@ -21,9 +21,16 @@ from holdfast.plugins import import_extra
 from holdfast.remote.oci.challenge import Challenge, best_challenge
 from holdfast.remote.oci.credentials import Credentials, credentials_for
 from holdfast.remote.oci.place import SCHEMES, Place, is_loopback
-from holdfast.remote.oci.words import LONGEST_WAIT, Words, is_untrusted, seconds_to_wait, why
+from holdfast.remote.oci.words import (
+    LONGEST_WAIT,
+    Answer,
+    Words,
+    is_untrusted,
+    seconds_to_wait,
+    why,
+)
 
-__all__ = ["PROGRESS", "Answer", "Ask", "Session"]
+__all__ = ["PROGRESS", "Ask", "Session"]
 
 # A transfer that was cut has got on when so many bytes more have come over.
 PROGRESS: Final = 1 << 20
@@ -64,20 +71,6 @@ class Ask(NamedTuple):
     headers: Mapping[str, str] = {}
     body: Sequence[bytes | memoryview] | None = None
     repeatable: bool = True
-
-
-class Answer(NamedTuple):
-    """What came back, whole.
-
-    Attributes:
-        status: HTTP status.
-        headers: Its headers, looked up in any case.
-        data: Its body.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
 
 
 class Session:
@@ -139,8 +132,8 @@ class Session:
             most: Bytes that the answer may have.
 
         Raises:
-            RemoteError: No answer, another status, or a longer answer.
-            Interrupted: The connection was cut and the request cannot just be repeated.
+            RemoteError: No answer, another status, or a longer answer; ``interrupted`` where the
+                connection was cut and the request cannot just be repeated.
         """
         with self.open(ask, wanted=wanted) as response:
             data = b"" if ask.method == "HEAD" else self._whole(response, most)
@@ -161,8 +154,8 @@ class Session:
         """Yield the body of an answer as it comes, not decoded.
 
         Raises:
-            Interrupted: It is cut, or comes too slowly to end.
-            RemoteError: The registry compresses what must come as it is.
+            RemoteError: It is cut, or comes too slowly to end (``interrupted``); or the registry
+                compresses what must come as it is.
         """
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding not in ("", "identity"):
@@ -325,14 +318,21 @@ class Session:
             return url
         raise self._words.astray(f"{parts.scheme!r:.20} on the host {host!r:.100}")
 
-    def _refusal(self, response: Any) -> HoldfastError:
+    def cut(self, why: str) -> RemoteError:
+        """Word a transfer that ended before its time."""
+        return self._words.cut(why)
+
+    def refusal(self, method: str, answer: Answer) -> HoldfastError:
         """Word an answer that is not the one wanted."""
-        data = b""
+        known, tried = self._credentials is not None, answer.status in _LATER
+        return self._words.refusal(method, answer, known=known, tried=tried)
+
+    def _refusal(self, response: Any) -> HoldfastError:
+        data, method = b"", response.request.method
         with contextlib.suppress(RemoteError):
-            if response.request.method != "HEAD":
+            if method != "HEAD":
                 data = self._whole(response, _MOST_SAID)
-        known = self._credentials is not None
-        return self._words.refusal(response, data, known=known, again=_LATER)
+        return self.refusal(method, Answer(response.status_code, response.headers, data))
 
 
 def _origin(url: str) -> tuple[str, str, int]:

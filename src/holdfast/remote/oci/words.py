@@ -9,13 +9,20 @@ import email.utils
 import json
 import re
 import time
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from holdfast.errors import HoldfastError, NoSpace, RemoteError
 from holdfast.remote.oci.place import SCHEMES, Place
 
-__all__ = ["LONGEST_WAIT", "Interrupted", "Words", "is_untrusted", "seconds_to_wait", "why"]
+__all__ = [
+    "LONGEST_WAIT",
+    "Answer",
+    "Words",
+    "is_untrusted",
+    "seconds_to_wait",
+    "why",
+]
 
 # Seconds that a registry may ask a client to wait.
 LONGEST_WAIT: Final = 60.0
@@ -24,8 +31,27 @@ _CODE: Final = re.compile(r"[A-Z][A-Z_]{0,59}")
 _KEPT: Final = "What has come over is kept, so that trying again goes on from there."
 
 
-class Interrupted(RemoteError):
-    """The connection was cut or fell silent; what was sent may have arrived in part."""
+class Answer(NamedTuple):
+    """What came back, whole.
+
+    Attributes:
+        status: HTTP status.
+        headers: Its headers, looked up in any case.
+        data: Its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+    def codes(self) -> list[str]:
+        """Return its error codes, or a word for a page that is no registry's."""
+        try:
+            codes = [error.get("code") for error in json.loads(self.data).get("errors")][:3]
+        except (ValueError, RecursionError, TypeError, AttributeError):
+            is_page = "html" in self.headers.get("content-type", "").lower()
+            return ["with a web page, as no registry does"] if is_page else []
+        return [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
 
 
 class Words:
@@ -52,13 +78,15 @@ class Words:
             ref=self._shown,
         )
 
-    def cut(self, reason: str) -> Interrupted:
-        """Word a connection that ended before its time."""
-        return Interrupted(
+    def cut(self, reason: str) -> RemoteError:
+        """Word a connection that ended before its time; what was sent may have arrived in part."""
+        error = RemoteError(
             f"The connection to {self._shown} was cut: {reason}. {_KEPT}",
             hint=self._again,
             ref=self._shown,
         )
+        error.interrupted = True
+        return error
 
     def unreachable(self, error: Exception) -> RemoteError:
         """Word that there is no connection."""
@@ -77,19 +105,17 @@ class Words:
             )
         return self.cut(why(error))
 
-    def refusal(
-        self, response: Any, data: bytes, *, known: bool, again: Collection[int]
-    ) -> HoldfastError:
+    def refusal(self, method: str, answer: Answer, *, known: bool, tried: bool) -> HoldfastError:
         """Word an answer that is not the one wanted.
 
         Args:
-            response: The answer.
-            data: Its body, or a part of it.
+            method: Of the request.
+            answer: The answer, of whose body a part may be missing.
             known: Whether there are credentials for this registry.
-            again: Statuses after which it was asked again.
+            tried: Whether it was asked several times.
         """
-        status, where = response.status_code, self._place.of_repository
-        said = " ".join([str(status), *_codes(data, response.headers)])
+        status, where = answer.status, self._place.of_repository
+        said = " ".join([str(status), *answer.codes()])
         if status in (401, 403):
             which = "these credentials" if known else "a client without credentials"
             return RemoteError(
@@ -99,25 +125,14 @@ class Words:
             )
         if status == 507:
             return NoSpace(f"{where} takes no more bytes: it says {said}.", hint=self._again)
-        later = ", though it was asked several times" if status in again else ""
-        if status in again and (wait := seconds_to_wait(response.headers)) > LONGEST_WAIT:
+        later = ", though it was asked several times" if tried else ""
+        if tried and (wait := seconds_to_wait(answer.headers)) > LONGEST_WAIT:
             later = f", and wants to be left alone for {wait:.0f} seconds"
-        method = response.request.method
         return RemoteError(
             f"{where} did not do what was asked ({method}): it says {said}{later}. {_KEPT}",
             hint=self._again,
             ref=where,
         )
-
-
-def _codes(data: bytes, headers: Mapping[str, str]) -> list[str]:
-    """Return the error codes of an answer, or a word for a page that is no registry's."""
-    try:
-        codes = [error.get("code") for error in json.loads(data).get("errors")][:3]
-    except (ValueError, RecursionError, TypeError, AttributeError):
-        is_page = "html" in headers.get("content-type", "").lower()
-        return ["with a web page, as no registry does"] if is_page else []
-    return [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float:
