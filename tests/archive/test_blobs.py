@@ -143,6 +143,12 @@ def test_a_range_of_a_file_far_away_reads_no_more(saved, far, monkeypatch):
     assert taken == [100]
 
 
+def test_systems_without_preadv_read_the_same(saved, far, monkeypatch):
+    monkeypatch.delattr(os, "preadv")
+    model = holdfast.load("m", store=saved.store)
+    assert all(np.array_equal(model[name], array) for name, array in arrays().items())
+
+
 def test_verifying_holds_few_pieces_at_a_time(saved, live, monkeypatch):
     monkeypatch.setattr(read, "_PASSING", 2 * BIG)
     holdfast.verify("m", replay=False, store=saved.store)

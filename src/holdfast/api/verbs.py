@@ -39,7 +39,8 @@ def load(  # noqa: PLR0913 - the public face, DESIGN section 6
         into: An instance of the user's own module class that receives the state.
         store: Store or path; default: the store in force.
         device: ``"auto"``: the device it was saved from if there is one here, else the CPU; or a
-            device name of the framework.
+            device name of the framework. PyTorch's tensors go to another device one by one, so
+            that this machine's memory never holds them all.
         verify: ``"auto"`` hashes unless an unchanged file was hashed before on this machine;
             ``"always"``; ``"never"`` skips it and the result is unproved.
         replay: ``"auto"`` replays unless this environment passed before; ``"always"``;

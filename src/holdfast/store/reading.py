@@ -117,7 +117,7 @@ class LocalReading:
     def _fill(self, data: memoryview, offset: int) -> None:
         done = 0
         while done < len(data):
-            count = os.preadv(self._fd, [data[done:]], self._start + offset + done)
+            count = _read_into(data[done:], self._fd, self._start + offset + done)
             if not count:
                 raise Corrupt("a blob became shorter while it was being read")
             done += count
@@ -226,6 +226,15 @@ class CodedReading:
     def close(self) -> None:
         """Close the descriptor; views stay valid."""
         self._file.close()
+
+
+def _read_into(data: memoryview, fd: int, offset: int) -> int:
+    """Read as many bytes as come at once, and return how many."""
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [data], offset)
+    got = os.pread(fd, len(data), offset)  # macOS
+    data[: len(got)] = got
+    return len(got)
 
 
 def _room(size: int, what: str, hint: str) -> mmap.mmap:
