@@ -16,13 +16,13 @@ import msgspec
 
 from holdfast.archive import oci
 from holdfast.archive.bundle.blobs import BundleBlobs, NoChecks, Span
-from holdfast.archive.bundle.write import ALIASES, REF_NAME
+from holdfast.archive.bundle.write import ALIASES, OWN_DIGEST, REF_NAME
 from holdfast.catalogue.catalogue import Catalogue
 from holdfast.catalogue.fixed import HeldLog, Listed
 from holdfast.catalogue.history import Attachment, VersionInfo
 from holdfast.catalogue.names import check_alias, is_name
 from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound, UsageError
-from holdfast.record import Digest, Manifest, Record, digest_hex, digest_of, parse_digest
+from holdfast.record import Digest, Manifest, Record, canonical, digest_hex, digest_of, parse_digest
 from holdfast.trust.source import FileSource
 from holdfast.trust.tars import TarEntry, read_tar
 
@@ -67,6 +67,7 @@ class _Index(msgspec.Struct, frozen=True, rename="camel"):
     schema_version: int
     manifests: list[_Listed]
     media_type: str = _INDEX
+    annotations: dict[str, str] | None = None
 
 
 class _Version(NamedTuple):
@@ -161,6 +162,9 @@ class _Opening:
             raise Corrupt(f"it is no OCI image layout: {error!s:.200}") from error
         if version != "1.0.0" or (index.schema_version, index.media_type) != (2, _INDEX):
             raise Corrupt(f"it is an image layout of version {version!r:.40}, not '1.0.0'")
+        stated = (index.annotations or {}).get(OWN_DIGEST)
+        if stated is not None and stated != _own_digest(data):
+            raise Corrupt("its index.json does not match its own digest")
         return index, digest_of(data)
 
     def _version(self, listed: _Listed) -> _Version | None:
@@ -258,6 +262,16 @@ class _Opening:
             aliases=tuple(sorted(version.aliases)),
             attachments=beside,
         )
+
+
+def _own_digest(index: bytes) -> Digest:
+    """Return the digest of an index, known to be an object, without its annotations."""
+    document = msgspec.json.decode(index)
+    del document["annotations"]
+    try:
+        return digest_of(canonical(document))
+    except ValueError as error:
+        raise Corrupt(f"its index.json has no canonical form: {error}") from error
 
 
 def _each_once(listed: Sequence[_Listed]) -> list[_Listed]:

@@ -19,11 +19,14 @@ from holdfast.errors import UsageError
 from holdfast.record import Digest, canonical, digest_hex, digest_of
 from holdfast.store.base import BlobStore, Distant
 
-__all__ = ["ALIASES", "REF_NAME", "Item", "Size", "write"]
+__all__ = ["ALIASES", "OWN_DIGEST", "REF_NAME", "Item", "Size", "write"]
 
 # What an index says of a version: its reference, and the aliases that go with it.
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 ALIASES: Final = "vnd.holdfast.aliases"
+# Of the whole index: the digest of its canonical bytes without its annotations. It tells damage,
+# which nothing else would, since nothing names the index.
+OWN_DIGEST: Final = "vnd.holdfast.digest"
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _SEGMENT: Final = 32 << 20
@@ -142,11 +145,12 @@ def _members(
         for layer, digest in zip(layers, digests, strict=True):
             large.setdefault(_place(digest), _Source(layer.blobs))
         index.append(_descriptor(item, packed.manifest))
-    document = {
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": index,
     }
+    document["annotations"] = {OWN_DIGEST: digest_of(canonical(document))}
     entries = {
         f"log/{name}/{seq:08}.json": data
         for name, listed in sorted(logs.items())
