@@ -303,13 +303,37 @@ def test_leaves_in_a_table_are_left_to_releases_that_read_them(monkeypatch):
     two = np.stack([target(), -target()], axis=1)
     model = xgboost.XGBRegressor(n_estimators=2, multi_strategy="multi_output_tree")
     data = bytes(model.fit(plain(), two).get_booster().save_raw("ubj"))
-    tables = judge_ubj(data).tables
-    assert tables is not None
+    assert judge_ubj(data).tables
     boosters.from_ubj(data)
-    other = (3, 1, 0) if tables else (99, 0, 0)
-    monkeypatch.setattr(boosters, "_installed", lambda: other)
-    with pytest.raises(EnvironmentMismatch):
+    monkeypatch.setattr(boosters, "_installed", lambda: (3, 1, 0))
+    with pytest.raises(EnvironmentMismatch, match="cannot read it"):
         boosters._native(bytearray(data), judge_ubj(data))
+
+
+def test_leaves_as_releases_before_3_2_keep_them_get_their_table():
+    two = np.stack([target(), -target()], axis=1)
+    model = xgboost.XGBRegressor(
+        n_estimators=3,
+        max_depth=3,
+        base_score=0.0,
+        multi_strategy="multi_output_tree",
+    ).fit(plain(), two)
+    document = json.loads(bytes(model.get_booster().save_raw("json")))
+    document["version"] = [2, 0, 3]
+    document["learner"]["learner_model_param"]["base_score"] = "0E0"
+    for tree in document["learner"]["gradient_booster"]["model"]["trees"]:
+        left, right = np.array(tree["left_children"]), np.array(tree["right_children"])
+        values = np.zeros((len(left), 2))
+        table = np.array(tree.pop("leaf_weights")).reshape(-1, 2)
+        values[left == -1] = table[right[left == -1]]
+        tree["base_weights"] = values.ravel().tolist()
+        tree["right_children"] = np.where(left == -1, -1, right).tolist()
+        del tree["loss_changes"], tree["sum_hessian"]
+    old, written = judge_json(json.dumps(document).encode())
+    assert old.tables is False
+    again = boosters._native(bytearray(written), old)
+    assert np.array_equal(again.inplace_predict(plain()), model.predict(plain()))
+    assert judge_ubj(bytes(again.save_raw("ubj"))).tables
 
 
 def test_a_wrapper_that_another_release_made_is_refused_at_save(tmp_path):

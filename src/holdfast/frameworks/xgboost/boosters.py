@@ -21,6 +21,7 @@ from holdfast.frameworks.xgboost.judge import (
     judge_ubj,
     unique,
 )
+from holdfast.frameworks.xgboost.leaves import with_tables
 from holdfast.plugins import import_extra
 
 __all__ = ["build", "encode", "from_json", "from_ubj", "state"]
@@ -110,9 +111,11 @@ def _native(data: bytearray, model: Judged) -> Any:
     """
     xgboost = import_extra("xgboost", needed_for="loading an XGBoost model")
     installed = _installed()
-    if model.tables is not None and model.tables != (installed >= _TABLES_SINCE):
-        # The native reader looks for what is not there and crashes.
-        raise _mismatch(model, "<3.2" if model.tables is False else ">=3.2")
+    # A native reader that looks for what is not there crashes.
+    if model.tables is True and installed < _TABLES_SINCE:
+        raise _mismatch(model, ">=3.2")
+    if model.tables is False and installed >= _TABLES_SINCE:
+        data, model = with_tables(data)
     if installed < _INTERCEPTS_SINCE:
         data = _with_one_intercept(data, model)
     booster = xgboost.Booster()
