@@ -67,7 +67,7 @@ def test_special_numbers_come_back_from_their_differences(width, kind):
     st.lists(st.tuples(st.sampled_from([1, 2, 4, 8]), st.booleans(), st.binary(max_size=400))),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_runs_of_any_kind_come_back(runs, based):
     runs = [
         (width, real and width > 1, data[: len(data) // width * width])

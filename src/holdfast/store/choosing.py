@@ -17,11 +17,12 @@ __all__ = ["Choice", "Kind", "Way", "way_of"]
 # chunk's plane is one block of a frame. Sorted ones have some blocks, each of a few exponents.
 _CHUNK: Final = {1: 1 << 21, 2: 1 << 17, 4: 1 << 17, 8: 1 << 16}
 _SORTED_BYTES: Final = 1 << 20
-_AGAIN: Final = 1 << 22  # bytes for which a choice of how to compress a plane stands
+_AGAIN: Final = 1 << 20  # bytes for which a choice of how to compress a plane stands
 _SAMPLE: Final = 1 << 14
 _PIECES: Final = 4  # that a plane's sample is of
 _GAIN: Final = 0.995  # a frame so much smaller than its plane is kept
 _SPARSE: Final = 0.25  # below, one byte prevails; Huffman's codes, a bit at least, are too long
+_FASTER: Final = 1.01  # what is written and read faster may take so much more, of a sample
 _WORTH: Final = 0.95  # a way that takes longer to read must save so much
 # Bytes of an exponent have a skewed distribution and no order: a table of 64 places and matches of
 # 7 bytes leave them to the Huffman coder, which is what serves them. "huffman" looks for no matches
@@ -143,14 +144,15 @@ class Choice:
         return 0, plane.tobytes()
 
     def _best(self, sample: planes.Bytes) -> str | None:
-        """Return what makes a sample smallest, of equals the first; None for noise."""
+        """Return what makes a sample smallest, or nearly so and is faster; None for noise."""
         sizes = {}
         for level in self._tried:
             sizes[level] = len(_compressed(level, sample))
             if sizes[level] >= _GAIN * sample.size and level == self._tried[0]:
                 return None
-        if sizes.get("huffman", sample.size) < _SPARSE * sample.size:
-            del sizes["huffman"]
+        literal = sizes.pop("huffman", 0)
+        if _SPARSE * sample.size <= literal < _FASTER * min(sizes.values()):
+            return "huffman"
         return min(sizes, key=lambda level: sizes[level])
 
 
