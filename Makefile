@@ -47,7 +47,8 @@ check: $(STAMP)  ## Lint, types, layers
 
 bench: $(STAMP)  ## Print the ratio tables beside the peers
 	$(BIN)/python -m uv pip install --python $(BIN)/python --quiet -e ".[bench]"
-	for each in startup catalogue forest estimators storage portable fixity; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+	for each in startup catalogue forest estimators storage loading bundle portable fixity; do \
+		$(BIN)/python benchmarks/$$each.py || exit 1; done
 
 clean:  ## Remove what the targets made, but for the demo's store
 	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -49,6 +50,14 @@ def test_a_version_of_this_environment_loads_here_and_was_replayed(kept, store):
     assert found.tested == "not replayed in this environment yet: hold verify churn@v1"
     version.load()
     found = holdfast.preflight("churn", store=store)
+    assert found.tested == "replayed in this very environment before"
+
+
+def test_a_version_fitted_on_a_table_is_known_by_its_replay_too(store):
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0]})
+    model = LogisticRegression().fit(frame, [0, 0, 1, 1])
+    holdfast.save(model, "table", inputs=frame, portable=None, store=store).load()
+    found = holdfast.preflight("table", store=store)
     assert found.tested == "replayed in this very environment before"
 
 

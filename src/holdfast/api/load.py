@@ -226,7 +226,7 @@ def _proven(  # noqa: PLR0913 - one value per input of the proof
     if replay == "never":
         return Loaded(model, "unproved")
     needs = frameworks.packages_of(adapter, model, opened.content.structure)
-    here = capture.environment_key(capture.capture(needs))
+    here = capture.environment_key(capture.same_packages(opened.record.environment, needs))
     proof_key = (opened.record.content, goldens.golden_digest(golden), here)
     stamped = store.stamps.proof(*proof_key) if replay == "auto" else None
     if stamped is not None:

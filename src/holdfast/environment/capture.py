@@ -85,11 +85,20 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def same_packages(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what runs here, for the packages that a record names: see ``capture``."""
+def same_packages(
+    environment: Mapping[str, Any], requires: tuple[str, ...] | None = None
+) -> dict[str, Any]:
+    """Return what runs here, for the packages that a record names: see ``capture``.
+
+    Args:
+        environment: The record's.
+        requires: Import names of packages that count as well, where they are known.
+    """
     names = environment.get("packages")
     versions = {n: installed_version(n) for n in names} if isinstance(names, dict) else {}
     known = {name: version for name, version in versions.items() if version is not None}
+    if requires is not None:
+        known |= capture(requires)["packages"]
     return {"packages": dict(sorted(known.items())), **_machine()}
 
 

@@ -103,7 +103,13 @@ class Words:
                 hint=f"hold push NAME {SCHEMES[1]}://{self._place.host}/…  # on a trusted network",
                 ref=self._shown,
             )
-        return self.cut(why(error))
+        if "Connect" not in type(error).__name__:
+            return self.cut(why(error))
+        away = RemoteError(
+            f"{self._shown} {why(error).removeprefix('it ')}.", hint=self._again, ref=self._shown
+        )
+        away.interrupted = True
+        return away
 
     def refusal(self, method: str, answer: Answer, *, known: bool, tried: bool) -> HoldfastError:
         """Word an answer that is not the one wanted.
