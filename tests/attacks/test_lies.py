@@ -318,12 +318,23 @@ def test_keys_that_are_there_twice(store, document):
 def test_unknown_types(store, type_):
     docs = documents(store)
     docs.content["structure"]["types"][0] = type_
+    del docs.record["portable"]
     refused(store, docs, kind=EnvironmentMismatch, ways=["load", "load unverified"])
+
+
+def test_an_unknown_type_beside_a_portable_form_is_not_built(store):
+    docs = documents(store)
+    docs.content["structure"]["types"][0] = "os.system"
+    ref = publish(store, docs)
+    assert type(holdfast.load(ref, store=store)).__name__ == "PortableModel"
+    with pytest.raises(EnvironmentMismatch):
+        holdfast.load(ref, store=store, environment="here")
 
 
 def test_a_file_cannot_bring_its_own_permission(store):
     docs = documents(store)
     docs.content["structure"]["types"][0] = "os.system"
+    del docs.record["portable"]
     for document in (docs.content, docs.record, docs.manifest):
         document |= {"allow": ["os.system"], "trusted": True, "trusted_types": ["os.system"]}
     refused(store, docs, kind=EnvironmentMismatch, ways=["load", "load unverified"])
@@ -365,6 +376,7 @@ def test_structures_that_contradict_themselves(store, change):
 def test_an_unknown_framework(store):
     docs = documents(store)
     docs.content["framework"] = "../../evil"
+    del docs.record["portable"]
     refused(store, docs, kind=EnvironmentMismatch, ways=["load", "load unverified"])
 
 
