@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Self
 
@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from holdfast.errors import Corrupt, UsageError
+from holdfast.frameworks.forms import PortableForm
 from holdfast.frameworks.onnx import run
 from holdfast.frameworks.onnx.files import OnnxFile
 
@@ -75,57 +76,26 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     relative: float = 0.0
 
 
-class Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A portable form as the record describes it.
+class Form(PortableForm, frozen=True, kw_only=True, omit_defaults=True):
+    """A graph of ONNX as the record describes it.
 
-    Attributes:
-        format: ``onnx``.
-        blob: Digest of the graph's bytes.
-        size: Their number.
+    Attributes, beside those of every form:
         ir_version: Of the graph.
         opsets: Version of the operators by domain.
         inputs: In the order of the columns.
         outputs: Method to where its answer is, best first.
-        rows: Rows on which the differences were measured.
-        by: Distributions that made and measured it, with their releases.
     """
 
-    format: str
-    blob: str
-    size: int
     ir_version: int
     opsets: dict[str, int]
     inputs: tuple[Fed, ...]
     outputs: dict[str, Answer]
-    rows: int
-    by: dict[str, str]
 
     @property
     def errors(self) -> dict[str, float]:
         """Method to the largest difference of its answers from the model's, best first."""
         known = (method for method in METHODS if method in self.outputs)
         return {method: self.outputs[method].absolute for method in known}
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON-like form for the record."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
-        return fields
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Form:
-        """Read the record's field.
-
-        Raises:
-            Corrupt: It contradicts itself, or says what no release writes.
-        """
-        try:
-            form = msgspec.convert(document, cls)
-        except (msgspec.ValidationError, RecursionError) as error:
-            raise Corrupt(f"the record's portable form is damaged: {error!s:.200}") from error
-        wrong = form.fault()
-        if wrong:
-            raise Corrupt(f"the record's portable form is damaged: {wrong}")
-        return form
 
     def fault(self) -> str | None:
         """Return what of it cannot be, or None."""

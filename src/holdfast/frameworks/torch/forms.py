@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from holdfast.errors import Corrupt, UsageError
+from holdfast.frameworks.forms import PortableForm
 from holdfast.frameworks.torch import program as torch_program, run as torch_run
 from holdfast.frameworks.torch.tensors import DTYPES, dtype_name
 
@@ -52,32 +53,22 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
 
 
-class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ProgramForm(PortableForm, frozen=True, kw_only=True, omit_defaults=True):
     """A portable form of a module as the record describes it.
 
-    Attributes:
-        format: ``torch.export``.
-        blob: Digest of the archive without the weights that the version holds.
-        size: Number of its bytes.
+    Attributes, beside those of every form:
         weights: Member of the archive to the version's tensor whose bytes it is.
         inputs: In the order of the program.
         sizes: What the named sizes may be; ``rows`` is one of them.
-        rows: Rows on which answers were compared.
         absolute: Largest difference from the module's answers.
         sampled: Numbers of an output that ``forward`` keeps of each row, where the golden set of
             such modules does so; ``predict`` then answers in full.
-        by: Distributions that made and measured it, with their releases.
     """
 
-    format: str
-    blob: str
-    size: int
     weights: dict[str, str]
     inputs: tuple[Taken, ...]
     sizes: dict[str, Range]
-    rows: int
     absolute: float
-    by: dict[str, str]
     sampled: int | None = None
 
     @property
@@ -85,27 +76,6 @@ class ProgramForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """Method to the largest difference of its answers from the model's."""
         methods = ("forward",) if self.sampled is None else ("predict", "forward")
         return dict.fromkeys(methods, self.absolute)
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON-like form for the record."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
-        return fields
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> ProgramForm:
-        """Read the record's field.
-
-        Raises:
-            Corrupt: It contradicts itself, or says what no release writes.
-        """
-        try:
-            form = msgspec.convert(document, cls)
-        except (msgspec.ValidationError, RecursionError) as error:
-            raise Corrupt(f"the record's portable form is damaged: {error!s:.200}") from error
-        wrong = form.fault()
-        if wrong:
-            raise Corrupt(f"the record's portable form is damaged: {wrong}")
-        return form
 
     def fault(self) -> str | None:
         """Return what of it cannot be, or None."""
