@@ -6,6 +6,7 @@ import fnmatch
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,28 @@ import pytest
 EXPECTED_SKIPS = Path(__file__).parent / "tests" / "expected_skips.txt"
 
 
-@pytest.fixture(autouse=True)
-def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep tests from the user's store and caches, and from each other's."""
+@contextmanager
+def surroundings(home: Path) -> Iterator[None]:
+    """Keep what runs from the user's store and caches, and from those of other tests."""
     with pytest.MonkeyPatch.context() as patch:
-        home = tmp_path_factory.mktemp("home")
         patch.setenv("HOLDFAST_CACHE", str(home / "cache"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.delenv("HOLDFAST_STORE", raising=False)
         patch.setenv("UV_OFFLINE", "1")  # what asks the package index says so
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def surroundings_of_wider_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give fixtures of modules, which are made before a test's own, surroundings too."""
+    with surroundings(tmp_path_factory.mktemp("home")):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give each test its own."""
+    with surroundings(tmp_path_factory.mktemp("home")):
         yield
 
 

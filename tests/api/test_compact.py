@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -29,12 +30,17 @@ def weights(step, rows=400):
     }
 
 
-@pytest.fixture(name="store")
-def series(tmp_path):
-    store = holdfast.Store.create(tmp_path / "store")
+@pytest.fixture(scope="module", name="series")
+def store_with_four_versions(tmp_path_factory):
+    store = holdfast.Store.create(tmp_path_factory.mktemp("series") / "store")
     for step in range(4):
         holdfast.save(weights(step), "net", store=store)
-    return store
+    return store.path
+
+
+@pytest.fixture(name="store")
+def own_copy(series, tmp_path):
+    return holdfast.Store(shutil.copytree(series, tmp_path / "store"))
 
 
 def check(store, name="net"):

@@ -402,7 +402,7 @@ def test_env_commands(capsys):
         assert told in said.out + said.err
 
 
-@pytest.mark.parametrize("confine", [True, False])
+@pytest.mark.parametrize("confine", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_worker_that_needs_more_memory_than_it_may_use_ends(store, work, confine):
     model = LogisticRegression().fit(ROWS, SIGN)
     version = holdfast.save(model, "m", inputs=ROWS, store=store)

@@ -6,6 +6,7 @@ between the lie and the user. Each must be refused by name, soon, and in little 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,11 +40,16 @@ def tiny_model(seed=0):
     return make_pipeline(StandardScaler(), LogisticRegression()).fit(data, data[:, 0] > 0)
 
 
-@pytest.fixture(name="store")
-def store_with_an_honest_version(tmp_path):
-    store = holdfast.Store.create(tmp_path / "store")
+@pytest.fixture(scope="module", name="honest")
+def store_with_an_honest_version(tmp_path_factory):
+    store = holdfast.Store.create(tmp_path_factory.mktemp("honest") / "store")
     holdfast.save(tiny_model(), "m", inputs=rows(), files={"a.txt": b"a"}, store=store)
-    return store
+    return store.path
+
+
+@pytest.fixture(name="store")
+def own_copy(honest, tmp_path):
+    return holdfast.Store(shutil.copytree(honest, tmp_path / "store"))
 
 
 @pytest.fixture(autouse=True)

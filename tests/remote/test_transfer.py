@@ -1,6 +1,7 @@
 """Versions between stores: only what is missing, the entry last, the same again is nothing."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -29,12 +30,17 @@ def arrays(n, m=0):
     return {"a": np.full(200_000, n, dtype="f8"), "b": np.full(200_000, m, dtype="f8")}
 
 
-@pytest.fixture(name="near")
-def store_with_three_versions(tmp_path):
-    store = holdfast.Store.create(tmp_path / "near")
+@pytest.fixture(scope="module", name="series")
+def store_with_three_versions(tmp_path_factory):
+    store = holdfast.Store.create(tmp_path_factory.mktemp("series") / "store")
     for n in range(1, 4):
         holdfast.save(arrays(n), "net", store=store, metrics={"n": n})
-    return store
+    return store.path
+
+
+@pytest.fixture(name="near")
+def own_copy(series, tmp_path):
+    return holdfast.Store(shutil.copytree(series, tmp_path / "near"))
 
 
 @pytest.fixture(name="far", params=["folder", "bucket"])
