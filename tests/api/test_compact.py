@@ -224,7 +224,9 @@ def test_what_hardly_compresses_stays_plain(tmp_path):
     assert compact(keep=0, store=store)[:2] == (0, 0)
 
 
-@pytest.mark.parametrize("verb", ["mkdir", "replace", "unlink"])
+@pytest.mark.parametrize(
+    "verb", ["replace", *(pytest.param(v, marks=pytest.mark.slow) for v in ("mkdir", "unlink"))]
+)
 def test_a_kill_before_any_change_of_a_name_leaves_every_blob(store, verb):
     code = f"""
 import os, pathlib, sys

@@ -52,7 +52,10 @@ def fitted(name):
     return models[name].fit(frame, classes), frame, frame[:60]
 
 
-@pytest.mark.parametrize("name", ["forest", "boosting", "grid", "text"])
+@pytest.mark.parametrize(
+    "name",
+    ["forest", "text", *(pytest.param(n, marks=pytest.mark.slow) for n in ("boosting", "grid"))],
+)
 def test_a_model_is_kept_proven_and_answers_in_another_process(name, tmp_path):
     model, inputs, asked = fitted(name)
     version = holdfast.save(model, name, inputs=inputs, store=tmp_path / "store")

@@ -74,6 +74,7 @@ def test_verifying_one_version_keeps_its_result_too(store, damage):
     assert the_check(version).outcome == "damaged"
 
 
+@pytest.mark.slow
 def test_only_hashing_takes_no_replay_away(store):
     version = holdfast.save(tree(), "tree", inputs=X, store=store)
     store.verify(replay=False)
@@ -264,7 +265,7 @@ def slow(*values):
     ("body", "words"),
     [
         ("os.write(1, b'noise'); print('noise'); os.kill(os.getpid(), 9)", "ended by SIGKILL"),
-        ("raise RuntimeError('odd')", "odd"),
+        slow("raise RuntimeError('odd')", "odd"),
         slow("os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
         slow("os.kill(os.getpid(), signal.SIGKILL)", "out of memory"),
         slow("os._exit(7)", "ended with status 7"),

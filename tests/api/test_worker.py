@@ -107,7 +107,14 @@ def same(one, two):
 
 
 @pytest.mark.parametrize("confine", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "table",
+        "sparse",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("array", "texts", "transformer")),
+    ],
+)
 def test_it_answers_bit_for_bit_as_here(store, work, kind, confine):
     make, inputs = MODELS[kind]
     live = make()

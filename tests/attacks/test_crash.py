@@ -287,14 +287,14 @@ def test_readers_beside_writers_see_only_old_or_new(tmp_path):
         "    holdfast.save({'n': numpy.full(1000, n)}, 'net', store=sys.argv[1])\n"
     )
     writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(store.path), str(k)]) for k in range(1, 5)
+        subprocess.Popen([sys.executable, "-c", code, str(store.path), str(k)]) for k in range(1, 4)
     ]
-    assert [writer.wait() for writer in writers] == [0] * 4
+    assert [writer.wait() for writer in writers] == [0] * 3
     stop.set()
     for reader in readers:
         reader.join()
     assert problems == []
     seen = holdfast.versions("net", store=store)
-    assert [version.number for version in seen] == list(range(1, 18))
+    assert [version.number for version in seen] == list(range(1, 14))
     values = {int(holdfast.load(v.ref, store=store)["n"][0]) for v in seen}
-    assert len(values) == 17
+    assert len(values) == 13

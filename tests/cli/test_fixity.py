@@ -91,6 +91,7 @@ def test_no_path_of_this_machine_is_recorded(store, damage):
     assert digest_hex(bad.manifest.pieces[-1].digest).encode() in document.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_status_1(store, tmp_path, monkeypatch):
     data = load_iris()
     model = DecisionTreeClassifier(max_depth=2).fit(data.data, data.target)
