@@ -1,11 +1,13 @@
 """A run over a whole store: in which order, once a blob, going on, and whatever models do."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -313,6 +315,26 @@ def test_a_version_forgotten_meanwhile_is_no_finding(store):
 
     run = verify_all(store, told=forget)
     assert outcomes(run) == {first.ref: "state only"}
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda: ThreadPoolExecutor(2),
+        lambda: ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")),
+    ],
+    ids=["threads", "processes"],
+)
+def test_an_executor_finds_the_same(store, damage, pool, monkeypatch):
+    versions = arrays(store, 4)
+    damage(versions[1])
+    monkeypatch.setattr("holdfast.api.fixity._TASK", 1)
+    with pool() as executor:
+        run = store.verify(executor=executor)
+    found = [outcomes(run)[version.ref] for version in versions]
+    assert found == ["state only", "damaged", "state only", "state only"]
+    assert [the_check(version).outcome for version in versions] == found
+    assert (run.earlier, run.versions, run.unrecorded) == (0, 4, "")
 
 
 def test_two_runs_at_once_do_no_harm(store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from holdfast.api.replaying import Replayer
 from holdfast.api.settings import cache_folder
-from holdfast.api.store import Store
+from holdfast.api.store import Store, resolve
 from holdfast.api.verifying import NOT_REPLAYED, Verified, failure, hashed, keep
 from holdfast.api.version import Version
 from holdfast.archive import checks, read
@@ -24,6 +25,8 @@ from holdfast.errors import Corrupt, HoldfastError, NotFound, UsageError
 __all__ = ["Fixity", "verify_all"]
 
 _GOES_ON: Final = dt.timedelta(days=1)
+# Versions that an executor gets at once: neighbours share blobs, which a task hashes once.
+_TASK: Final = 32
 
 Told = Callable[[Verified, int, int], None]
 
@@ -62,7 +65,12 @@ class _Todo:
 
 
 def verify_all(
-    store: Store, *, sample: str | int | None = None, replay: bool = True, told: Told | None = None
+    store: Store,
+    *,
+    sample: str | int | None = None,
+    replay: bool = True,
+    executor: Executor | None = None,
+    told: Told | None = None,
 ) -> Fixity:
     """Check all versions of a store, those first that were not checked for longest.
 
@@ -75,6 +83,7 @@ def verify_all(
         sample: Only so many versions, ``20``, or such a part, ``"10%"``: those that were not
             checked for longest.
         replay: False only hashes.
+        executor: Where versions are checked, up to 32 in a task; by default here, one by one.
         told: Called with each result, how many there are by now, and how many there will be.
 
     Raises:
@@ -92,7 +101,13 @@ def verify_all(
         if told is not None:
             told(result, number, len(bad) + len(todo))
     earlier = 0 if sample is not None else total - len(todo)
-    for result in _checked(store, todo, replay=replay):
+    groups = _groups(todo)
+    results = (
+        _checked(store, groups, read.Seen(), replay=replay)
+        if executor is None
+        else _spread(store, groups, executor, replay=replay)
+    )
+    for result in results:
         found.append(result)
         if told is not None:
             told(result, len(found), len(bad) + len(todo))
@@ -158,13 +173,45 @@ def _is_done(todo: _Todo, since: str | None, *, replay: bool) -> bool:
     return check.at >= since and (check.outcome, check.detail) != NOT_REPLAYED
 
 
-def _checked(store: Store, todo: Sequence[_Todo], *, replay: bool) -> Iterator[Verified]:
-    """Check versions, those that need the same libraries in one process, one group at a time."""
+def _groups(todo: Sequence[_Todo]) -> list[list[Version]]:
+    """Put versions that need the same libraries together."""
     groups: dict[frozenset[str], list[Version]] = {}
     for each in todo:
         groups.setdefault(each.libraries, []).append(each.version)
-    seen = read.Seen()
-    for versions in groups.values():
+    return [*groups.values()]
+
+
+def _spread(
+    store: Store, groups: Sequence[Sequence[Version]], executor: Executor, *, replay: bool
+) -> Iterator[Verified]:
+    """Let an executor check versions; results come as its tasks end."""
+    tasks = [
+        executor.submit(_task, store, [v.ref for v in group[at : at + _TASK]], replay)
+        for group in groups
+        for at in range(0, len(group), _TASK)
+    ]
+    try:
+        for task in as_completed(tasks):
+            yield from task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _task(store: Store, refs: Sequence[str], replay: bool) -> list[Verified]:  # noqa: FBT001 - what an executor passes on
+    """Check versions in whatever process this is; those forgotten meanwhile are left out."""
+    group = []
+    for ref in refs:
+        with suppress(NotFound):
+            group.append(Version(store, resolve(ref, store)))
+    return [*_checked(store, [group], read.Seen(), replay=replay)]
+
+
+def _checked(
+    store: Store, groups: Sequence[Sequence[Version]], seen: read.Seen, *, replay: bool
+) -> Iterator[Verified]:
+    """Check versions, each group in one process, one after the other."""
+    for versions in groups:
         with Replayer(store.url) as replayer:
             for version in versions:
                 result = _one(version, seen, replayer if replay else None)

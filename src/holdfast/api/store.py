@@ -23,6 +23,8 @@ from holdfast.store.checks import LocalChecks
 from holdfast.store.local import LocalStore
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from holdfast.api.ageing import Ageing
     from holdfast.api.bundles import Bundled
     from holdfast.api.fixity import Fixity
@@ -268,7 +270,13 @@ class Store:
 
         return Checks(self._checks)
 
-    def verify(self, *, sample: str | int | None = None, replay: bool = True) -> Fixity:
+    def verify(
+        self,
+        *,
+        sample: str | int | None = None,
+        replay: bool = True,
+        executor: Executor | None = None,
+    ) -> Fixity:
         """Check all versions and keep what is found; see ``holdfast.verify`` for one.
 
         A version that is damaged, or does not answer as recorded, is a result, not an error. Models
@@ -279,13 +287,15 @@ class Store:
             sample: Only so many versions, ``20``, or such a part, ``"10%"``: those that were not
                 checked for longest.
             replay: False only hashes.
+            executor: Where versions are checked, up to 32 in a task: a pool of processes, or of
+                machines that reach the store by the same URL. By default here, one by one.
 
         Raises:
             UsageError: ``sample`` is neither.
         """
         from holdfast.api.fixity import verify_all
 
-        return verify_all(self, sample=sample, replay=replay)
+        return verify_all(self, sample=sample, replay=replay, executor=executor)
 
     def ageing(self, *, everything: bool = False) -> Ageing:
         """Say which versions need attention and what to do, and what was checked where.
