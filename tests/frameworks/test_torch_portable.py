@@ -109,6 +109,7 @@ def test_weights_are_stored_once(store):
     assert {"0.weight", "0.bias", "3.weight"} <= set(version.record.portable["weights"].values())
 
 
+@pytest.mark.slow
 def test_where_the_class_is_not_the_program_answers(store):
     """In a process that could not import the saver's class, and does not import it."""
     model = Texts().eval()
