@@ -106,7 +106,9 @@ class Words:
         if "Connect" not in type(error).__name__:
             return self.cut(why(error))
         away = RemoteError(
-            f"{self._shown} {why(error).removeprefix('it ')}.", hint=self._again, ref=self._shown
+            f"{self._shown} {why(error).removeprefix('it ')}. {_KEPT}",
+            hint=self._again,
+            ref=self._shown,
         )
         away.interrupted = True
         return away
