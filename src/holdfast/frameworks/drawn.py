@@ -1,4 +1,4 @@
-"""Rows drawn at random for models that were saved without any, for the adapters of boosters."""
+"""Rows drawn at random for models that were saved without any."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from holdfast import codec
 from holdfast.codec.registry import Registry, TypeSpec
 from holdfast.errors import EnvironmentMismatch, UsageError
 from holdfast.frameworks.base import LoadOptions, Opened, Payload
+from holdfast.frameworks.drawn import standard_normal
 from holdfast.frameworks.sklearn import checks, hist, losses, neighbors, parts, trees
 from holdfast.frameworks.sklearn.migrations import migrating
 from holdfast.frameworks.sklearn.table import TABLE, Entry
@@ -194,15 +195,9 @@ def synthetic(model: Any, rows: int, seed: int) -> Any | None:
     width = getattr(model, "n_features_in_", None)
     if not isinstance(width, int):
         return None
-    values = np.random.default_rng(seed).standard_normal((rows, width))
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        return values
-    try:
-        pandas = import_extra("pandas", needed_for="named inputs")
-    except ImportError:
-        return values
-    return pandas.DataFrame(values, columns=list(names))
+    drawn = standard_normal(rows, width, getattr(model, "feature_names_in_", None), seed)
+    # Without pandas an estimator takes an array for a table.
+    return standard_normal(rows, width, None, seed) if drawn is None else drawn
 
 
 @contextmanager
