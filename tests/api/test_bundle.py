@@ -72,7 +72,9 @@ def test_a_reference_into_a_bundle_says_itself_where_it_is(store, file, monkeypa
     assert [v.ref for v in holdfast.versions(f"{file}:churn")] == ["churn@v2", "churn@v3"]
     assert prod.attached("pylock") == b"lock-version = '1.0'\n"
     assert holdfast.inspect(f"{file}:line")["ref"] == "line@v1"
-    assert holdfast.preflight(f"{file}:line").verdict == "loads here"
+    before = holdfast.preflight(f"{file}:line")
+    assert before.verdict == "loads here"
+    assert before.tested.endswith(f"hold verify {file}:line@v1")
     assert holdfast.predict(f"{file}:line", [[5.0, 6.0]])[0] == pytest.approx(5.0)
     assert holdfast.verify(f"{file}:line").proof == "replayed"
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from holdfast import frameworks
 from holdfast.api.history import get
 from holdfast.api.load import REFUSED
+from holdfast.api.refs import in_bundle
 from holdfast.api.store import Store
 from holdfast.api.version import Version
 from holdfast.archive import checks, read
@@ -120,7 +121,7 @@ def _stored(version: Version) -> Iterator[Finding]:
         try:
             blobs.size(digest)
         except HoldfastError as error:
-            yield Finding("blocks", error.message, f"hold verify {version.ref}")
+            yield Finding("blocks", error.message, f"hold verify {_named(version)}")
 
 
 def _narrow(version: Version) -> set[str]:
@@ -191,7 +192,7 @@ def _refused(version: Version) -> Iterator[Finding]:
         yield Finding(
             "blocks",
             "it answered otherwise than recorded when it was replayed in this very environment",
-            f"hold predict {version.ref} rows.csv --environment recorded",
+            f"hold predict {_named(version)} rows.csv --environment recorded",
         )
 
 
@@ -218,7 +219,13 @@ def _tested(version: Version) -> str:
     if refusal is not None:
         return "refused in this very environment before"
     told = _told(version)
-    return told or f"not replayed in this environment yet: hold verify {version.ref}"
+    return told or f"not replayed in this environment yet: hold verify {_named(version)}"
+
+
+def _named(version: Version) -> str:
+    """Return what the command line finds a version by, the bundle that it lies in before it."""
+    inside = f"{version.store.url}:{version.ref}"
+    return inside if in_bundle(inside) else version.ref
 
 
 def _told(version: Version) -> str:
@@ -234,6 +241,6 @@ def _told(version: Version) -> str:
     last = next(iter(replays.values()))
     other = ", ".join(capture.changed(here, last.environment)[:2])
     return (
-        f"not replayed in this environment yet: hold verify {version.ref}; elsewhere "
+        f"not replayed in this environment yet: hold verify {_named(version)}; elsewhere "
         f"{last.outcome} on {last.at[:10]} ({other})"
     )
