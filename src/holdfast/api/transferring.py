@@ -49,6 +49,8 @@ class Transfer(NamedTuple):
         shared: Bytes that were at the far end already.
         aliases: Aliases set at the far end, ``alias = name@vN``.
         failed: Why versions or names were not sent, by reference.
+        checks: Results of checks that went along with it, to or from a registry.
+        notes: What was passed over without harm, in words.
     """
 
     to: str
@@ -58,6 +60,8 @@ class Transfer(NamedTuple):
     shared: int
     aliases: list[str]
     failed: dict[str, str]
+    checks: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class _Wanted(NamedTuple):

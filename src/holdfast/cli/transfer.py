@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from holdfast.cli.output import Out, human_bytes, out_options
+from holdfast.cli.output import Out, clean, human_bytes, out_options
 
 __all__ = ["bundle", "pull", "push", "unbundle"]
 
@@ -116,8 +116,12 @@ def _tell(done: Any, out: Out, again: str, *, dry_run: bool) -> None:
         else:
             lines.append(f"{item.ref} is {item.there} there" + ("" if item.new else " already"))
     lines += done.aliases
+    if done.checks:
+        lines.append(f"{done.checks} results of checks went along")
     document = {**done._asdict(), "dry_run": dry_run}
     document["versions"] = [item._asdict() for item in done.versions]
     out.data(document, lines, [item.there or item.ref for item in done.versions])
+    for note in done.notes:
+        out.talk(clean(note))
     if done.failed:
         raise partly_done(done, again)
