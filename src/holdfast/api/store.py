@@ -199,7 +199,7 @@ class Store:
             named = [(info.manifest, info.content, info.record) for info in infos]
             self.blobs.prefetch(digest for three in named for digest in three)
 
-    def push(
+    def push(  # noqa: PLR0913 - the public face, DESIGN section 6
         self,
         refs: str | Sequence[str],
         to: Store | str | os.PathLike[str],
@@ -208,6 +208,7 @@ class Store:
         aliases: bool = False,
         dry_run: bool = False,
         layout: str | None = None,
+        executor: Executor | None = None,
     ) -> Transfer:
         """Copy versions into another store, or one to a registry; what is there is not sent again.
 
@@ -220,6 +221,9 @@ class Store:
             dry_run: Only say what would be sent.
             layout: In a registry: ``blobs``, a layer for each blob, which is the default; or
                 ``files``, an image with ordinary files for programs that mount it.
+            executor: Between stores: where blobs are copied, of up to 8 versions in a task. A pool
+                of processes, or of machines that reach both stores by their URLs. Versions
+                become visible here, in their order, once all blobs are there.
 
         Raises:
             PartlyDone: Some were copied and some were not.
@@ -230,7 +234,7 @@ class Store:
         from holdfast.api.transferring import partly_done
 
         how = {"history": history, "aliases": aliases, "dry_run": dry_run}
-        done = sending.push(refs, self, to, layout=layout, **how)
+        done = sending.push(refs, self, to, layout=layout, executor=executor, **how)
         if done.failed:
             raise partly_done(done, f"hold push REFS {done.to} --store {self.url}")
         return done
@@ -243,6 +247,7 @@ class Store:
         history: bool = False,
         aliases: bool = False,
         dry_run: bool = False,
+        executor: Executor | None = None,
     ) -> Transfer:
         """Copy versions from another store into this one, or one from a registry; see ``push``.
 
@@ -253,7 +258,7 @@ class Store:
         from holdfast.api.transferring import partly_done
 
         how = {"history": history, "aliases": aliases, "dry_run": dry_run}
-        done = sending.pull(refs, source, self, **how)
+        done = sending.pull(refs, source, self, executor=executor, **how)
         if done.failed:
             raise partly_done(done, f"hold pull REFS {source} --store {self.url}")
         return done
