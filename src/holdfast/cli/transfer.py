@@ -35,7 +35,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @_options
 @_dry_run
 @out_options
-def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen: bool) -> None:
+def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen: Any) -> None:
     """Copy versions into the store TO: a folder, s3://, gs:// or az://.
 
     Or one version to a registry, oci://HOST/REPOSITORY:TAG. What is there is not sent again, so
@@ -55,7 +55,7 @@ def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen:
 @_options
 @_dry_run
 @out_options
-def pull(refs: tuple[str, ...], source: str, out: Out, **chosen: bool) -> None:
+def pull(refs: tuple[str, ...], source: str, out: Out, **chosen: Any) -> None:
     """Copy versions from the store FROM into the one in force.
 
     Or one version from a registry: oci://HOST/REPOSITORY:TAG, and the NAME it gets.
