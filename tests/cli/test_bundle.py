@@ -65,7 +65,6 @@ def test_bundle_look_and_unbundle(home, monkeypatch):
         (["push", "net", "new.hold"], 2, "Try: hold bundle NAME"),
         (["init", "new.hold"], 2, "Try: hold bundle NAME"),
         (["prune", "--store", "m.hold"], 2, "only read"),
-        (["scan", "m.hold"], 2, "Try: hold verify --all --store m.hold"),
         (["convert", "m.hold", "--name", "other"], 2, "Holdfast packed"),
     ],
 )
