@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
+from holdfast.cli.given import complete
 from holdfast.cli.output import table
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _concerns(concerns: tuple[Concern, ...]) -> Iterator[str]:
             yield ""
             yield kind.upper()
         yield from _wrapped(f"{_named(members)}: {what}", "  ")
-        yield f"    Try: {members[0].fix}"
+        yield f"    Try: {complete(members[0].fix)}"
 
 
 def _named(members: list[Concern]) -> str:
