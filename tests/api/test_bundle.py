@@ -18,7 +18,7 @@ import pytest
 import holdfast
 from holdfast.api.history import forget
 from holdfast.archive import read
-from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound, PartlyDone, UsageError
+from holdfast.errors import Corrupt, HoldfastError, NotFound, PartlyDone, UsageError
 from holdfast.store import reading
 
 BIG = np.random.default_rng(0).normal(size=(1 << 20) // 8)
@@ -218,7 +218,7 @@ REFUSED = {
     ),
     "save": (lambda f, s: holdfast.save([1], "m", store=f), UsageError, "only read"),
     "push": (lambda f, s: s.push("churn@v1", f), UsageError, "only read"),
-    "absent": (lambda f, s: holdfast.load("no.hold:churn"), NoStore, "no bundle"),
+    "absent": (lambda f, s: holdfast.load("no.hold:churn"), NotFound, "no file no.hold"),
     "name": (lambda f, s: holdfast.load(str(f)), UsageError, "holds 2 models"),
     "version": (lambda f, s: holdfast.load(f"{f}:churn@v1"), NotFound, "no version"),
     "new": (lambda f, s: holdfast.Store.create("new.hold"), UsageError, "written whole"),

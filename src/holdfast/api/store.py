@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from holdfast.api.transferring import Transfer
     from holdfast.archive.checks import Checks
 
-__all__ = ["Store", "is_bundle", "placed", "resolve", "the_store"]
+__all__ = ["Store", "bundle_at", "is_bundle", "placed", "resolve", "the_store"]
 
 _KNOWN_STORES: Final = "stores"
 _REMOTE: Final = ("s3", "gs", "az")
@@ -366,6 +367,24 @@ def the_store(store: Store | str | os.PathLike[str] | None, *, create: bool = Fa
     return Store.create(store)
 
 
+def bundle_at(path: str | os.PathLike[str]) -> Store:
+    """Return a bundle that is named as a file, not as the store of a command.
+
+    Raises:
+        NotFound: There is no such file.
+        UsageError: It holds no version, or cannot be read.
+        Corrupt: It is damaged.
+    """
+    try:
+        return Store(path)
+    except NoStore as error:
+        place = Path(path)
+        others = sorted(each.name for each in place.parent.glob("*.hold"))
+        near = difflib.get_close_matches(place.name, others, 1) or others
+        hint = f"hold ls {place.with_name(near[0])}" if near else f"hold bundle NAME {place}"
+        raise NotFound(f"There is no file {place}.", hint=hint, ref=str(place)) from error
+
+
 def placed(ref: str, store: Store | str | os.PathLike[str] | None) -> tuple[Store, str]:
     """Return the store that a reference is to be looked up in, and the reference there.
 
@@ -374,13 +393,14 @@ def placed(ref: str, store: Store | str | os.PathLike[str] | None) -> tuple[Stor
         store: An open store, a path, or None for the one in force.
 
     Raises:
-        NoStore: There is no store, or no such bundle.
+        NoStore: There is no store.
+        NotFound: There is no such bundle.
         UsageError: A bundle of several models is given without one of their names.
     """
     inside = in_bundle(ref)
     if inside is None:
         return the_store(store), ref
-    bundle, rest = Store(inside[0]), inside[1]
+    bundle, rest = bundle_at(inside[0]), inside[1]
     names = [] if rest else bundle.catalogue.log.names()
     if len(names) > 1:
         raise UsageError(

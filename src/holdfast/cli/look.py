@@ -22,10 +22,11 @@ _SHOWN: Final = 30
 def ls(name: str | None, out: Out, *, everything: bool) -> None:
     """List models, or the versions of NAME, newest first; NAME may be a bundle, FILE.hold."""
     from holdfast.api.refs import in_bundle
-    from holdfast.api.store import the_store
+    from holdfast.api.store import bundle_at, the_store
 
-    place, inside = in_bundle(name) or (out.store, name)
-    store = the_store(place)
+    bundle = in_bundle(name)
+    inside = bundle[1] if bundle else name
+    store = bundle_at(bundle[0]) if bundle else the_store(out.store)
     if inside:
         _ls_versions(store, inside, out, everything=everything)
         return
