@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import holdfast
-from holdfast.api import registry_push
-from holdfast.archive import oci, oci_files, oci_reading, read
+from holdfast.api import registry_beside
+from holdfast.archive import checks, oci, oci_files, oci_reading, read
 from holdfast.record import digest_of
 
 TEXT = (Path(__file__).parent.parent / "docs" / "format" / "registry.md").read_text("utf-8")
@@ -30,9 +30,14 @@ def of_an_image(tmp_path):
 
 def test_types_and_annotations_are_named(manifest):
     named = [manifest["config"]["mediaType"], manifest["layers"][0]["mediaType"]]
-    named += [*manifest["annotations"], registry_push.ROLE, registry_push.CREATED]
-    for text in (*named, registry_push.ATTACHMENT):
+    named += [*manifest["annotations"], registry_beside.ROLE, registry_beside.CREATED]
+    for text in (*named, registry_beside.ATTACHMENT, registry_beside.CHECKS):
         assert f"`{text}`" in TEXT
+
+
+def test_the_limits_are_those_of_the_code():
+    assert f"at most {checks.LONGEST_REPORT:,} bytes" in TEXT
+    assert f"the {registry_beside._MOST_REPORTS} newest such reports" in TEXT
 
 
 def test_the_sizes_are_in_the_order_that_the_page_says(manifest):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ __all__ = [
     "unfinished",
     "write_all",
     "write_new",
+    "written_beside",
 ]
 
 
@@ -64,18 +67,76 @@ def write_new(
         FileExistsError: It exists.
         Corrupt: It holds fewer bytes than were written to it.
     """
-    size = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        for chunk in chunks:
-            write_all(fd, chunk)
-            size += memoryview(chunk).nbytes
-        os.fsync(fd)
-        if os.fstat(fd).st_size != size:
-            raise Corrupt(f"{path} holds fewer bytes than were written to it")
+        return _fill(fd, path, chunks)
     finally:
         os.close(fd)
+
+
+def _fill(fd: int, path: Path, chunks: Iterable[bytes | bytearray | memoryview]) -> int:
+    size = 0
+    for chunk in chunks:
+        write_all(fd, chunk)
+        size += memoryview(chunk).nbytes
+    os.fsync(fd)
+    if os.fstat(fd).st_size != size:
+        raise Corrupt(f"{path} holds fewer bytes than were written to it")
     return size
+
+
+@contextlib.contextmanager
+def written_beside(
+    target: Path, chunks: Iterable[bytes | memoryview]
+) -> Iterator[tuple[Path, int]]:
+    """Write a hidden file beside a target and yield its path and bytes; it is gone afterwards.
+
+    It is locked as long as its writer lives, so that those of writers that were killed can be told
+    and are deleted here. Where a file system has no locks they stay.
+    """
+    _sweep(target)
+    while True:
+        tmp = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        try:
+            if not _is_anothers(fd) and os.fstat(fd).st_nlink:
+                yield tmp, _fill(fd, tmp, chunks)
+                return
+            # Somebody swept it between its making and its locking.
+        finally:
+            with contextlib.suppress(OSError):
+                tmp.unlink()
+            os.close(fd)
+
+
+def _is_anothers(fd: int) -> bool:
+    """Lock a file and say whether somebody else has it; no where there are no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _sweep(target: Path) -> None:
+    """Delete the hidden files of writers of such targets that do not live any more."""
+    hidden = re.compile(rf"\..+{re.escape(target.suffix)}\.[0-9a-f]{{16}}")
+    with contextlib.suppress(OSError):
+        for entry in [*os.scandir(target.parent)]:
+            if hidden.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                _drop_unlocked(Path(entry.path))
+
+
+def _drop_unlocked(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(fd)
 
 
 def create_only(target: Path, chunks: Iterable[bytes | memoryview], *, tmp: Path) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -15,7 +18,7 @@ import pytest
 import holdfast
 from holdfast.api.history import forget
 from holdfast.archive import read
-from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound, PartlyDone, UsageError
+from holdfast.errors import Corrupt, HoldfastError, NotFound, PartlyDone, UsageError
 from holdfast.store import reading
 
 BIG = np.random.default_rng(0).normal(size=(1 << 20) // 8)
@@ -215,7 +218,7 @@ REFUSED = {
     ),
     "save": (lambda f, s: holdfast.save([1], "m", store=f), UsageError, "only read"),
     "push": (lambda f, s: s.push("churn@v1", f), UsageError, "only read"),
-    "absent": (lambda f, s: holdfast.load("no.hold:churn"), NoStore, "no bundle"),
+    "absent": (lambda f, s: holdfast.load("no.hold:churn"), NotFound, "no file no.hold"),
     "name": (lambda f, s: holdfast.load(str(f)), UsageError, "holds 2 models"),
     "version": (lambda f, s: holdfast.load(f"{f}:churn@v1"), NotFound, "no version"),
     "new": (lambda f, s: holdfast.Store.create("new.hold"), UsageError, "written whole"),
@@ -264,6 +267,60 @@ def test_a_full_disk_leaves_no_file(store, tmp_path, monkeypatch):
     with pytest.raises(HoldfastError, match="No space"):
         store.bundle("churn", tmp_path / "m.hold")
     assert not list(tmp_path.iterdir())
+
+
+def left_behind(folder, name=".old.hold.0123456789abcdef"):
+    path = folder / name
+    path.write_bytes(b"half a bundle")
+    return path
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(store, tmp_path):
+    dead = left_behind(tmp_path)
+    alive = left_behind(tmp_path, ".new.hold.0123456789abcdef")
+    others = [left_behind(tmp_path, name) for name in (".notes.hold", "a.hold.0123456789abcdef")]
+    link = tmp_path / ".link.hold.0123456789abcdef"
+    link.symlink_to(others[0])
+    with alive.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        store.bundle("churn", tmp_path / "m.hold")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "m.hold", alive, link, *others])
+    assert not dead.exists()
+
+
+@pytest.mark.slow
+def test_a_killed_writer_is_cleaned_up_after(store, tmp_path):
+    program = (
+        "import os, sys, holdfast\n"
+        "from holdfast.archive.bundle import write\n"
+        "write._name = lambda *_: os.kill(os.getpid(), 9)\n"
+        "holdfast.Store(sys.argv[1]).bundle('churn', sys.argv[2])\n"
+    )
+    command = [sys.executable, "-c", program, store.url, str(tmp_path / "m.hold")]
+    assert subprocess.run(command, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.stat().st_size > BIG.nbytes
+    store.bundle("churn", tmp_path / "m.hold")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.hold"]
+
+
+def test_a_file_that_was_swept_before_it_was_locked_is_made_anew(store, tmp_path, monkeypatch):
+    from holdfast import durable
+
+    locked, swept = durable._is_anothers, []
+
+    def late(fd):
+        if len(swept) < 2:
+            (path,) = tmp_path.iterdir()
+            path.unlink()
+            swept.append(path)
+        return locked(fd)
+
+    monkeypatch.setattr(durable, "_is_anothers", late)
+    store.bundle("churn", tmp_path / "m.hold")
+    assert len({*swept}) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["m.hold"]
+    assert holdfast.get(str(tmp_path / "m.hold")).ref == "churn@v3"
 
 
 def test_a_file_system_without_links_gets_the_file_all_the_same(store, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def file_of(folder, check):
 
 
 def test_a_store_without_checks_has_none(checks):
-    assert checks.of(RECORD) == ({}, 0)
+    assert checks.of(RECORD) == ({}, 0, {})
     assert checks.keep_only(set()) == 0
 
 
@@ -82,7 +82,7 @@ def test_checks_of_other_records_are_deleted(checks):
     assert checks.keep_only({OTHER}, dry_run=True) == 1
     assert len(checks.of(RECORD).checks) == 1
     assert checks.keep_only({OTHER}) == 1
-    assert checks.of(RECORD) == ({}, 0)
+    assert checks.of(RECORD) == ({}, 0, {})
     assert len(checks.of(OTHER).checks) == 1
 
 
@@ -116,14 +116,14 @@ def test_what_cannot_be_is_passed_over(folder, checks, name):
         from holdfast.environment.capture import environment_key
 
         place.rename(place.with_name(f"{environment_key(FORGED[name]['environment'])}.json"))
-    assert checks.of(RECORD) == ({}, 1)
+    assert checks.of(RECORD) == ({}, 1, {})
 
 
 def test_a_check_under_the_name_of_another_environment_is_passed_over(folder, checks):
     checks.add(made())
     place = file_of(folder, made())
     place.rename(place.with_name(f"{'0' * 32}.json"))
-    assert checks.of(RECORD) == ({}, 1)
+    assert checks.of(RECORD) == ({}, 1, {})
 
 
 def test_a_link_a_pipe_and_a_folder_are_passed_over(folder, checks):
@@ -135,7 +135,7 @@ def test_a_link_a_pipe_and_a_folder_are_passed_over(folder, checks):
     place.with_name(f"{'2' * 32}.json").mkdir()
     place.with_name("notes.txt").write_text("not looked at")
     (folder / "checks" / "README").write_text("not looked at")
-    assert checks.of(RECORD) == ({}, 3)
+    assert checks.of(RECORD) == ({}, 3, {})
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_the_check_before(folder, checks, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NoSpace, match="recording a check"):
         checks.add(replace(made(), outcome="refused"))
-    assert checks.of(RECORD) == ({made().key: made()}, 0)
+    assert checks.of(RECORD) == ({made().key: made()}, 0, {})
     assert not list((folder / "tmp").iterdir())
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import pickle
+import tarfile
 import zipfile
 
 import numpy as np
 import pytest
 
+import holdfast
 from holdfast.cli.main import main
 
 
@@ -206,3 +209,62 @@ def test_a_narrow_terminal_gets_the_verdicts_first_and_in_colour(scan, monkeypat
     assert "\x1b[31mevil.pkl  UNSAFE: would call posix.system" in out
     assert "WRITTEN BY" not in out
     assert all(len(line) <= 70 + len("\x1b[31m\x1b[0m") for line in out.splitlines())
+
+
+@pytest.fixture(name="bundle")
+def file_of_versions(tmp_path):
+    """Return what bundles some versions, one with a file beside it, into a folder."""
+
+    def make(name, **files):
+        store = holdfast.Store.create(tmp_path / "models")
+        model = {"w": np.arange(300_000.0), "b": np.arange(5.0)}
+        holdfast.save(model, "net", store=store, files={"notes.txt": b"hello", **files})
+        (tmp_path / "shelf").mkdir(exist_ok=True)
+        store.bundle("net", tmp_path / "shelf" / name)
+        return tmp_path / "shelf" / name
+
+    return make
+
+
+def test_a_bundle_in_a_folder_is_told_and_its_parts_are_not_damaged(scan, bundle):
+    bundle("m.hold")
+    status, out, _ = scan("shelf", shelf_IN_list_DOT_pkl=pickle.dumps([1]))
+    assert status == 0
+    assert "m.hold    Holdfast bundle" in out
+    status, out, err = scan("shelf/m.hold", "--json")
+    (report,) = json.loads(out)["reports"]
+    (version,) = report["members"]
+    assert (status, version["path"], version["tensor_count"]) == (0, "net@v1", 2)
+    assert sorted(tensor["shape"] for tensor in version["tensors"]) == [[5], [300_000]]
+    assert [member["path"] for member in version["members"]] == ["files/notes.txt"]
+    assert scan("shelf/m.hold")[2] == "Try: hold verify --all --store shelf/m.hold\n"
+
+
+def test_files_in_a_bundle_and_blobs_of_no_version_are_looked_into(scan, bundle):
+    bundle("m.hold", **{"evil.pkl": EVIL})
+    status, _, err = scan("shelf")
+    assert status == 6
+    assert "m.hold!net@v1!files/evil.pkl, would call posix.system" in err
+    place = bundle("other.hold")
+    blob = tarfile.TarInfo(f"blobs/sha256/{hashlib.sha256(EVIL).hexdigest()}")
+    blob.size = len(EVIL)
+    with tarfile.open(place, "a") as archive:
+        archive.addfile(blob, io.BytesIO(EVIL))
+    status, _, err = scan("shelf/other.hold")
+    assert (status, f"blobs/sha256:{blob.name[13:]}" in err) == (6, True)
+
+
+def test_a_damaged_bundle_is_damaged_and_says_why(scan, bundle):
+    place = bundle("m.hold")
+    whole = place.read_bytes()
+    place.write_bytes(whole[: len(whole) // 2])
+    status, _, err = scan("shelf")
+    assert status == 1
+    assert "no sound bundle" in err
+    place.write_bytes(whole + npz(a=np.arange(3)))
+    assert "also a zip" in scan("shelf")[2]
+    foreign = io.BytesIO()
+    with tarfile.open(fileobj=foreign, mode="w") as archive:
+        for name in ("oci-layout", "notes.txt"):
+            archive.addfile(tarfile.TarInfo(name))
+    assert scan("image.tar", image_DOT_tar=foreign.getvalue())[0] == 0

@@ -69,7 +69,8 @@ class Ageing(NamedTuple):
         concerns: What is the matter, the worst first.
         environments: Where any of the versions was checked, the latest first.
         matrix: Reference to what its newest check found in each of the environments: ``outcome``,
-            ``at``, ``hashed`` and ``detail``, or None.
+            ``at``, ``hashed``, ``detail`` and, of a check that a registry has told of, ``heard``,
+            which place it was; or None.
         ignored: Check documents that were passed over, for they are damaged or forged.
     """
 
@@ -107,12 +108,16 @@ def ageing(store: Store, *, everything: bool = False) -> Ageing:
             ref = f"{info.name}@v{info.number}"
             found = store.checks.of(info.record)
             ignored += found.ignored
-            same = {k: each for k, each in found.checks.items() if each.manifest == info.manifest}
-            rows[ref] = same
-            concerns.extend(judge.concerns(store, info, rows[ref]))
+            made, heard = (_of_manifest(part, info) for part in (found.checks, found.heard))
+            rows[ref] = made | heard
+            concerns.extend(judge.concerns(store, info, made))
     concerns.sort(key=lambda each: KINDS.index(each.kind))
     environments, matrix = _matrix(rows)
     return Ageing(tuple(rows), tuple(concerns), environments, matrix, ignored)
+
+
+def _of_manifest(found: Mapping[str, Check], info: VersionInfo) -> _Found:
+    return {key: check for key, check in found.items() if check.manifest == info.manifest}
 
 
 def _chosen(store: Store, name: str, *, everything: bool) -> list[VersionInfo]:
@@ -282,7 +287,7 @@ def _cells(
     found: _Found, placed: Mapping[str, int], count: int
 ) -> tuple[dict[str, str] | None, ...]:
     cells: list[dict[str, str] | None] = [None] * count
-    for key, check in found.items():  # the newest first
+    for key, check in found.items():  # what was made here before what was heard; the newest first
         number = placed[key]
         if cells[number] is None:
             cells[number] = {
@@ -290,6 +295,7 @@ def _cells(
                 "at": check.at,
                 "hashed": check.hashed,
                 "detail": check.detail,
+                **({} if check.heard is None else {"heard": check.heard}),
             }
     return tuple(cells)
 

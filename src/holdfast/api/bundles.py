@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from holdfast.api.progress import counted
 from holdfast.api.refs import parse_ref
-from holdfast.api.store import Store, is_bundle, resolve
+from holdfast.api.store import Store, bundle_at, is_bundle, resolve
 from holdfast.api.transferring import Transfer, transfer
 from holdfast.api.version import Version
 from holdfast.archive import oci, read
@@ -125,13 +125,24 @@ def unbundle(
         dry_run: Only say what would be copied.
 
     Raises:
+        NotFound: There is no such file.
         UsageError: The file is no bundle.
         HoldfastError: Nothing could be copied: the first reason.
     """
     place = Path(path).expanduser()
+    if place.is_dir():
+        raise UsageError(
+            f"{place} is a folder, not a bundle: a file whose name ends in .hold.",
+            hint=f"hold pull NAME {place}  # where it is a store",
+            ref=str(place),
+        )
     if not is_bundle(place):
-        raise UsageError(f"{place} is not the name of a bundle: it does not end in .hold.")
-    source = Store(place)
+        raise UsageError(
+            f"{place} is not the name of a bundle: it does not end in .hold.",
+            hint=f"hold scan {place}",
+            ref=str(place),
+        )
+    source = bundle_at(place)
     if history:
         refs = source.catalogue.log.names()
     else:

@@ -12,7 +12,7 @@ from holdfast.api.sandboxing import can_open, opened_in_sandbox
 from holdfast.api.save import save
 from holdfast.api.scanning import scan
 from holdfast.api.version import Version
-from holdfast.errors import SecretFound, UnsafeContent, Unsupported
+from holdfast.errors import SecretFound, UnsafeContent, Unsupported, UsageError
 from holdfast.rescue.reading import read
 from holdfast.rescue.taken import Taken
 from holdfast.trust.report import Report, Severity
@@ -55,6 +55,11 @@ def convert(
     """
     path = Path(path)
     report = scan(path)
+    if report.kind == "bundle":
+        raise UsageError(
+            f"{path} is a bundle of versions that Holdfast packed, not a foreign file.",
+            hint=f"hold unbundle {path}",
+        )
     try:
         return kept(path, report, taken_from(path, report), name, options)
     except (UnsafeContent, Unsupported) as error:

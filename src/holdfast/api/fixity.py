@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from holdfast.api.replaying import Replayer
 from holdfast.api.settings import cache_folder
+from holdfast.api.spreading import as_done
 from holdfast.api.store import Store, resolve
 from holdfast.api.verifying import NOT_REPLAYED, Verified, failure, hashed, keep
 from holdfast.api.version import Version
@@ -185,17 +186,13 @@ def _spread(
     store: Store, groups: Sequence[Sequence[Version]], executor: Executor, *, replay: bool
 ) -> Iterator[Verified]:
     """Let an executor check versions; results come as its tasks end."""
-    tasks = [
-        executor.submit(_task, store, [v.ref for v in group[at : at + _TASK]], replay)
+    calls = (
+        (store, [v.ref for v in group[at : at + _TASK]], replay)
         for group in groups
         for at in range(0, len(group), _TASK)
-    ]
-    try:
-        for task in as_completed(tasks):
-            yield from task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
+    )
+    for results in as_done(executor, _task, calls):
+        yield from results
 
 
 def _task(store: Store, refs: Sequence[str], replay: bool) -> list[Verified]:  # noqa: FBT001 - what an executor passes on

@@ -30,7 +30,7 @@ def get(ref: str, *, store: StoreLike = None) -> Version:
 
     Raises:
         NotFound: No such name, version or alias.
-        NoStore: There is no store, or no such bundle.
+        NoStore: There is no store.
     """
     opened, inside = placed(ref, store)
     return Version(opened, resolve(inside, opened))

@@ -229,18 +229,25 @@ def _named(version: Version) -> str:
 
 
 def _told(version: Version) -> str:
-    """Return what the store's checks tell of this environment, else of the one checked last."""
-    kept = version.store.checks.of(version.record_id).checks
-    replays = {key: check for key, check in kept.items() if check.rung is not None}
+    """Return what the store's checks tell of this environment, else of the one checked last.
+
+    What a registry told counts where this store knows of no replay, and is said to be that.
+    """
+    kept = version.store.checks.of(version.record_id)
+    here = checks.here(version.record.environment)
+    key = capture.environment_key(here)
+    made = {key: check for key, check in kept.checks.items() if check.rung is not None}
+    if key in made:
+        return f"{made[key].outcome} in such an environment on {made[key].at[:10]}"
+    heard = {key: check for key, check in kept.heard.items() if check.rung is not None}
+    replays = made or heard
     if not replays:
         return ""
-    here = checks.here(version.record.environment)
-    there = replays.get(capture.environment_key(here))
-    if there is not None:
-        return f"{there.outcome} in such an environment on {there.at[:10]}"
-    last = next(iter(replays.values()))
-    other = ", ".join(capture.changed(here, last.environment)[:2])
+    last = replays.get(key) or next(iter(replays.values()))
+    other = ", ".join(capture.changed(here, last.environment)[:2]) or "such an environment"
+    where = "elsewhere" if last.heard is None else f"{last.heard:.200} says"
+    what = last.outcome if last.heard is None else last.kind
     return (
-        f"not replayed in this environment yet: hold verify {_named(version)}; elsewhere "
-        f"{last.outcome} on {last.at[:10]} ({other})"
+        f"not replayed in this environment yet: hold verify {_named(version)}; {where} "
+        f"{what} on {last.at[:10]} ({other})"
     )

@@ -7,22 +7,19 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from holdfast.api.attachments import attach
 from holdfast.api.progress import counted
-from holdfast.api.registry_push import ATTACHMENT, CREATED, LONGEST_ATTACHMENT, ROLE
+from holdfast.api.registry_beside import take_all
 from holdfast.api.store import Store
 from holdfast.api.transferring import Sent, Transfer, far_end
 from holdfast.api.version import Version
 from holdfast.archive import oci, oci_files, oci_reading, read
-from holdfast.catalogue.catalogue import ROLES
 from holdfast.catalogue.history import VersionInfo
 from holdfast.catalogue.names import check_name, is_name
 from holdfast.environment import capture
-from holdfast.errors import Corrupt, HoldfastError, NotFound
+from holdfast.errors import Corrupt, NotFound
 from holdfast.record import Digest
 from holdfast.remote.base import in_parallel
 from holdfast.remote.oci.place import Place, parse_place
-from holdfast.remote.oci.referrers import Beside, Listed, read_beside, those_beside
 from holdfast.remote.oci.registry import Part, Repository, Stored
 from holdfast.remote.oci.session import Session
 from holdfast.store.transfer import lacking, missing_blobs
@@ -73,7 +70,8 @@ def from_registry(
         dry_run: Only say what would be fetched.
 
     Returns:
-        What was fetched; ``failed`` says what beside the version was not.
+        What was fetched; ``failed`` says what beside the version was not, and ``notes`` which
+        reports of checks were passed over.
 
     Raises:
         NotFound: There is no such tag.
@@ -210,7 +208,9 @@ class _Pulling:
         self._keep()
         told = _told(self._to.url, self._place, self._found, todo)
         sent = self._sent(info, new=before is None)
-        return told._replace(versions=[sent], failed=self._attach(Version(self._to, info)))
+        version, found = Version(self._to, info), self._found
+        taken = take_all(self._repository, found.subject, version, found.attached)
+        return told._replace(versions=[sent], **taken._asdict())
 
     def _before(self, name: str) -> VersionInfo | None:
         record = self._found.documents.manifest.record
@@ -266,44 +266,3 @@ class _Pulling:
                     progress(held.size)
 
         in_parallel(fetch, todo, threads=_AT_ONCE)
-
-    def _attach(self, version: Version) -> dict[str, str]:
-        """Attach here what is beside the version there; what is here in the same role stays.
-
-        Returns:
-            Why something was not, by what it is.
-        """
-        failed: dict[str, str] = {}
-        absent = set(ROLES) - version.info.attachments.keys()
-        beside = _newest(those_beside(self._repository, self._found.subject), absent)
-        for role in sorted(absent):
-            try:
-                data = self._attachment(role, beside.get(role))
-                if data is not None:
-                    attach(version, role, data)
-            except HoldfastError as error:
-                failed[f"the {role} of {self._place}"] = error.message
-        return failed
-
-    def _attachment(self, role: str, listed: Listed | None) -> bytes | None:
-        if role in self._found.attached:
-            digest, size = self._found.attached[role]
-            if size > LONGEST_ATTACHMENT:
-                raise Corrupt(f"it is said to have {size} bytes", ref=digest)
-            return self._repository.read(digest, Part(0, size, size))
-        if listed is None:
-            return None
-        found: Beside = read_beside(
-            self._repository, self._found.subject, listed, most=LONGEST_ATTACHMENT
-        )
-        return found.data if found.notes.get(ROLE) == role else None
-
-
-def _newest(listed: Collection[Listed], roles: Collection[str]) -> dict[str, Listed]:
-    """Return the newest attachment of each role, by what the list says of them."""
-    newest: dict[str, Listed] = {}
-    for entry in sorted(listed, key=lambda entry: (entry.annotations or {}).get(CREATED, "")):
-        role = (entry.annotations or {}).get(ROLE)
-        if entry.artifact_type == ATTACHMENT and role in roles and role is not None:
-            newest[role] = entry
-    return newest

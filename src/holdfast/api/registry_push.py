@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from holdfast.api.attachments import attached
 from holdfast.api.progress import counted
+from holdfast.api.registry_beside import Put, put_all
 from holdfast.api.settings import cache_folder
 from holdfast.api.store import Store, resolve
 from holdfast.api.transferring import Sent, Transfer
@@ -21,18 +21,11 @@ from holdfast.errors import RemoteError, UsageError
 from holdfast.record import Digest, digest_hex, digest_of
 from holdfast.remote.base import in_parallel
 from holdfast.remote.oci.place import Place, parse_place
-from holdfast.remote.oci.referrers import Beside, put_beside
 from holdfast.remote.oci.registry import MANIFEST_TYPE, Repository, Stored
 from holdfast.remote.oci.session import Session
 from holdfast.store.base import BlobStore
 
-__all__ = ["ATTACHMENT", "CREATED", "LONGEST_ATTACHMENT", "ROLE", "to_registry"]
-
-# What is beside a version after it was saved refers to its manifest, with its role and its time.
-ATTACHMENT: Final = "application/vnd.holdfast.attachment.v1"
-ROLE: Final = "vnd.holdfast.role"
-CREATED: Final = "org.opencontainers.image.created"
-LONGEST_ATTACHMENT: Final = 64 << 20
+__all__ = ["to_registry"]
 
 _AT_ONCE: Final = 4
 _TURNS: Final = 4
@@ -152,7 +145,7 @@ class _Pushing:
         sizes = {digest: blob.size for digest, blob in artifact.blobs.items()}
         sent = {digest: sizes[digest] for digest in self._missing(sizes)}
         shared = sum(sizes.values()) - sum(sent.values())
-        beside: list[int] = []
+        beside = Put([], 0)
         if not dry_run:
             with counted("sending", sum(sent.values())) as progress:
                 mounted = self._send({digest: artifact.blobs[digest] for digest in sent}, progress)
@@ -160,12 +153,14 @@ class _Pushing:
             if not is_there:
                 self._commit(artifact)
             self._check(artifact.digest, sizes)
-            beside = self._attach(version, artifact)
+            subject = Stored(artifact.digest, MANIFEST_TYPE, artifact.packed.manifest)
+            beside = put_all(self._repository, subject, version)
             self._known.add(self._place.repository)
         at = None if dry_run and not is_there else f"{self._place}@{artifact.digest}"
         done = [Sent(version.ref, at, not is_there)]
-        count, size = len(sent) + len(beside), sum(sent.values()) + sum(beside)
-        return Transfer(str(self._place), done, count, size, shared, [], {})
+        count, size = len(sent) + len(beside.sizes), sum(sent.values()) + sum(beside.sizes)
+        to = str(self._place)
+        return Transfer(to, done, count, size, shared, [], {}, checks=beside.checks)
 
     def _commit(self, artifact: _Artifact) -> None:
         """Store the manifest; blobs that were there and are gone by now are sent again.
@@ -225,18 +220,6 @@ class _Pushing:
             hint=f"hold push NAME {self._place}",
             ref=str(self._place),
         )
-
-    def _attach(self, version: Version, artifact: _Artifact) -> list[int]:
-        """Put the attachments beside the manifest; return the sizes of those that were not."""
-        subject = Stored(artifact.digest, MANIFEST_TYPE, artifact.packed.manifest)
-        new = []
-        for role, state in version.info.attachments.items():
-            data = attached(version, role, most=LONGEST_ATTACHMENT)
-            assert data is not None  # noqa: S101 - the log has just named it
-            beside = Beside(ATTACHMENT, {ROLE: role, CREATED: state.at}, data)
-            if put_beside(self._repository, subject, beside):
-                new.append(len(data))
-        return new
 
 
 class _Known:

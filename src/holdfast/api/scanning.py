@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from holdfast import frameworks
-from holdfast.api.store import is_bundle
-from holdfast.archive.bundle.open import open_bundle
+from holdfast.api.bundle_scan import look_at_bundle
 from holdfast.codec.function_table import FUNCTIONS
-from holdfast.errors import Corrupt, UsageError
 from holdfast.rescue.function_names import CLASSES, function_name
 from holdfast.rescue.reading import kinds
 from holdfast.rescue.recipes import RECIPES as PYTHON
@@ -46,25 +44,10 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
         file safe: it says that everything in it is known to be data.
 
     Raises:
-        UsageError: There is no such path, it cannot be read, or it is a sound bundle, whose parts
-            are no models by themselves.
+        UsageError: There is no such path, or it cannot be read.
     """
-    if _holds_versions(Path(path)):
-        raise UsageError(
-            f"{path} is a bundle of versions that Holdfast packed, not a foreign file.",
-            hint=f"hold verify --all --store {path}",
-        )
-    return _offered(scan_path(Path(path), known_names(), progress), kinds())
-
-
-def _holds_versions(path: Path) -> bool:
-    if not (is_bundle(path) and path.is_file()):
-        return False
-    try:
-        open_bundle(path)
-    except (Corrupt, UsageError):
-        return False
-    return True
+    report = scan_path(Path(path), known_names(), progress, look_at_bundle)
+    return _offered(report, kinds())
 
 
 def _offered(report: Report, readable: frozenset[str]) -> Report:

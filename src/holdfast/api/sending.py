@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 from holdfast.api.store import Store, the_store
 from holdfast.api.transferring import Transfer, transfer
@@ -21,6 +22,7 @@ def push(
     to: StoreLike,
     *,
     layout: str | None = None,
+    executor: Executor | None = None,
     **how: bool,
 ) -> Transfer:
     """Copy versions from a store; see ``transfer``, and ``to_registry`` for ``oci://``.
@@ -30,6 +32,7 @@ def push(
         source: Where they are.
         to: Where they go.
         layout: For a registry: ``blobs`` or ``files``.
+        executor: For a store: where blobs are copied.
         how: ``history``, ``aliases`` and ``dry_run``.
 
     Raises:
@@ -38,15 +41,20 @@ def push(
     if not isinstance(to, str) or not is_place(to):
         if layout is not None:
             raise UsageError(f"A store has its own layout; {layout!r:.20} is one of registries.")
-        return transfer(refs, source, to, **how)
+        return transfer(refs, source, to, executor=executor, **how)
     from holdfast.api.registry_push import to_registry
 
-    (ref,) = _only(refs, to, how)
+    (ref,) = _only(refs, to, how, executor)
     return to_registry(ref, source, to, layout=layout or "blobs", dry_run=how.get("dry_run", False))
 
 
 def pull(
-    refs: str | Sequence[str], source: StoreLike | None, to: StoreLike, **how: bool
+    refs: str | Sequence[str],
+    source: StoreLike | None,
+    to: StoreLike,
+    *,
+    executor: Executor | None = None,
+    **how: bool,
 ) -> Transfer:
     """Copy versions into a store; see ``transfer``, and ``from_registry`` for ``oci://``.
 
@@ -55,6 +63,7 @@ def pull(
         source: Where they are; with a place in ``refs`` the name that its model gets here, or None;
             or such a place itself, with the name in ``refs``.
         to: Where they go.
+        executor: For a store: where blobs are copied.
         how: ``history``, ``aliases`` and ``dry_run``.
 
     Raises:
@@ -66,11 +75,11 @@ def pull(
     if not places:
         if source is None:
             raise UsageError("Where to pull from?", hint=f"hold pull {' '.join(given)} ./models")
-        return transfer(refs, the_store(source), to, **how)
+        return transfer(refs, the_store(source), to, executor=executor, **how)
     from holdfast.api.registry_pull import from_registry
 
     names = [word for word in words if not is_place(word)]
-    _only(places, places[0], how)
+    _only(places, places[0], how, executor)
     if len(names) > 1:
         raise UsageError(
             f"{places[0]} is one version, and gets one name.", hint=f"hold pull {places[0]} NAME"
@@ -79,8 +88,16 @@ def pull(
     return from_registry(places[0], to, name, dry_run=how.get("dry_run", False))
 
 
-def _only(refs: str | Sequence[str], place: str, how: dict[str, bool]) -> list[str]:
+def _only(
+    refs: str | Sequence[str], place: str, how: dict[str, bool], executor: Executor | None
+) -> list[str]:
     """Refuse what a registry cannot hold: a tag is one version, without a log."""
+    if executor is not None:
+        raise UsageError(
+            f"{place} is one version, whose blobs are copied by threads here; executor= is for "
+            "many versions between stores.",
+            hint=f"executor.submit(store.push, NAME, {place!r})",
+        )
     given = [refs] if isinstance(refs, str) else list(refs)
     asked = next((word for word in ("history", "aliases") if how.get(word)), None)
     if len(given) == 1 and asked is None:

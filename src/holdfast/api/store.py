@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from holdfast.api.transferring import Transfer
     from holdfast.archive.checks import Checks
 
-__all__ = ["Store", "is_bundle", "placed", "resolve", "the_store"]
+__all__ = ["Store", "bundle_at", "is_bundle", "placed", "resolve", "the_store"]
 
 _KNOWN_STORES: Final = "stores"
 _REMOTE: Final = ("s3", "gs", "az")
@@ -199,7 +200,7 @@ class Store:
             named = [(info.manifest, info.content, info.record) for info in infos]
             self.blobs.prefetch(digest for three in named for digest in three)
 
-    def push(
+    def push(  # noqa: PLR0913 - the public face, DESIGN section 6
         self,
         refs: str | Sequence[str],
         to: Store | str | os.PathLike[str],
@@ -208,6 +209,7 @@ class Store:
         aliases: bool = False,
         dry_run: bool = False,
         layout: str | None = None,
+        executor: Executor | None = None,
     ) -> Transfer:
         """Copy versions into another store, or one to a registry; what is there is not sent again.
 
@@ -220,6 +222,9 @@ class Store:
             dry_run: Only say what would be sent.
             layout: In a registry: ``blobs``, a layer for each blob, which is the default; or
                 ``files``, an image with ordinary files for programs that mount it.
+            executor: Between stores: where blobs are copied, of up to 8 versions in a task. A pool
+                of processes, or of machines that reach both stores by their URLs. Versions
+                become visible here, in their order, once all blobs are there.
 
         Raises:
             PartlyDone: Some were copied and some were not.
@@ -230,7 +235,7 @@ class Store:
         from holdfast.api.transferring import partly_done
 
         how = {"history": history, "aliases": aliases, "dry_run": dry_run}
-        done = sending.push(refs, self, to, layout=layout, **how)
+        done = sending.push(refs, self, to, layout=layout, executor=executor, **how)
         if done.failed:
             raise partly_done(done, f"hold push REFS {done.to} --store {self.url}")
         return done
@@ -243,6 +248,7 @@ class Store:
         history: bool = False,
         aliases: bool = False,
         dry_run: bool = False,
+        executor: Executor | None = None,
     ) -> Transfer:
         """Copy versions from another store into this one, or one from a registry; see ``push``.
 
@@ -253,7 +259,7 @@ class Store:
         from holdfast.api.transferring import partly_done
 
         how = {"history": history, "aliases": aliases, "dry_run": dry_run}
-        done = sending.pull(refs, source, self, **how)
+        done = sending.pull(refs, source, self, executor=executor, **how)
         if done.failed:
             raise partly_done(done, f"hold pull REFS {source} --store {self.url}")
         return done
@@ -361,6 +367,24 @@ def the_store(store: Store | str | os.PathLike[str] | None, *, create: bool = Fa
     return Store.create(store)
 
 
+def bundle_at(path: str | os.PathLike[str]) -> Store:
+    """Return a bundle that is named as a file, not as the store of a command.
+
+    Raises:
+        NotFound: There is no such file.
+        UsageError: It holds no version, or cannot be read.
+        Corrupt: It is damaged.
+    """
+    try:
+        return Store(path)
+    except NoStore as error:
+        place = Path(path)
+        others = sorted(each.name for each in place.parent.glob("*.hold"))
+        near = difflib.get_close_matches(place.name, others, 1) or others
+        hint = f"hold ls {place.with_name(near[0])}" if near else f"hold bundle NAME {place}"
+        raise NotFound(f"There is no file {place}.", hint=hint, ref=str(place)) from error
+
+
 def placed(ref: str, store: Store | str | os.PathLike[str] | None) -> tuple[Store, str]:
     """Return the store that a reference is to be looked up in, and the reference there.
 
@@ -369,13 +393,14 @@ def placed(ref: str, store: Store | str | os.PathLike[str] | None) -> tuple[Stor
         store: An open store, a path, or None for the one in force.
 
     Raises:
-        NoStore: There is no store, or no such bundle.
+        NoStore: There is no store.
+        NotFound: There is no such bundle.
         UsageError: A bundle of several models is given without one of their names.
     """
     inside = in_bundle(ref)
     if inside is None:
         return the_store(store), ref
-    bundle, rest = Store(inside[0]), inside[1]
+    bundle, rest = bundle_at(inside[0]), inside[1]
     names = [] if rest else bundle.catalogue.log.names()
     if len(names) > 1:
         raise UsageError(

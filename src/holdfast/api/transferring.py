@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from holdfast.api.progress import counted
+from holdfast.api.progress import counted, counting
 from holdfast.api.refs import parse_ref
+from holdfast.api.spreading import as_done
 from holdfast.api.store import Store, resolve, the_store
 from holdfast.api.version import Version
 from holdfast.archive import read
@@ -21,6 +24,8 @@ from holdfast.store.transfer import copy_blobs, lacking, missing_blobs
 
 __all__ = ["Sent", "Transfer", "far_end", "partly_done", "transfer"]
 
+# Versions that an executor gets at once: neighbours share blobs.
+_TASK: Final = 8
 _TURNS: Final = 4  # times that blobs are put again which a deletion at the far end has taken
 
 
@@ -49,6 +54,8 @@ class Transfer(NamedTuple):
         shared: Bytes that were at the far end already.
         aliases: Aliases set at the far end, ``alias = name@vN``.
         failed: Why versions or names were not sent, by reference.
+        checks: Results of checks that went along with it, to or from a registry.
+        notes: What was passed over without harm, in words.
     """
 
     to: str
@@ -58,6 +65,8 @@ class Transfer(NamedTuple):
     shared: int
     aliases: list[str]
     failed: dict[str, str]
+    checks: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class _Wanted(NamedTuple):
@@ -71,7 +80,7 @@ class _Wanted(NamedTuple):
         return f"{self.info.name}@v{self.info.number}"
 
 
-def transfer(
+def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
     refs: str | Sequence[str],
     source: Store,
     to: Store | str | os.PathLike[str],
@@ -79,6 +88,7 @@ def transfer(
     history: bool = False,
     aliases: bool = False,
     dry_run: bool = False,
+    executor: Executor | None = None,
 ) -> Transfer:
     """Copy versions into another store.
 
@@ -94,6 +104,8 @@ def transfer(
             authors and times. The far end must have no other history of the name.
         aliases: Point the aliases of these versions at them at the far end, too.
         dry_run: Only say what would be sent.
+        executor: Where blobs are copied, of up to 8 versions in a task; by default here. Versions
+            become visible here, in their order, once all blobs have been copied.
 
     Returns:
         What was copied; ``failed`` says what was not.
@@ -105,6 +117,8 @@ def transfer(
     far = far_end(to, dry_run=dry_run)
     names = [refs] if isinstance(refs, str) else list(refs)
     sending = _Sending(source, far, str(to if far is None else far.url), dry_run=dry_run)
+    if executor is not None and far is not None and not dry_run:
+        sending.send_ahead(names, executor, history=history)
     errors: list[HoldfastError] = []
     for ref in dict.fromkeys(names):
         try:
@@ -174,10 +188,33 @@ class _Sending:
         blobs = len(self._sent)
         return Transfer(self._place, versions, blobs, sent, shared, self._aliases, self.failed)
 
+    def send_ahead(self, refs: Iterable[str], executor: Executor, *, history: bool) -> None:
+        """Let an executor copy blobs of versions that are not there.
+
+        What it fails at is met again, and told, when the version is sent.
+        """
+        todo = [*dict.fromkeys(self._not_there(refs, history=history))]
+        parts = [todo[at : at + _TASK] for at in range(0, len(todo), _TASK)]
+        calls = [(self._source, self._far, part) for part in parts]
+        with counting("sending", shown=True) as move:
+            for number, sent in enumerate(as_done(executor, _copied, calls), 1):
+                self._sent.update(sent)
+                move(f"{min(number * _TASK, len(todo))} versions", number, len(calls))
+
+    def _not_there(self, refs: Iterable[str], *, history: bool) -> Iterator[str]:
+        for ref in refs:
+            with suppress(HoldfastError):
+                infos = [resolve(ref, self._source)]
+                if history:
+                    infos = self._source.catalogue.versions(infos[0].name)
+                for info in infos:
+                    if self._there(info) is None:
+                        yield f"{info.name}@v{info.number}"
+
     def send(self, ref: str, *, aliases: bool) -> None:
         """Send one version under the next free number."""
         info = resolve(ref, self._source)
-        wanted = self._wanted(info)
+        wanted = _wanted(self._source, info)
         there = self._there(info)
         if there is None:
             self._copy([wanted])
@@ -202,7 +239,7 @@ class _Sending:
             entries = beyond(name, near, far.catalogue.log)
         live = [info for info in history.versions.values() if not info.forgotten]
         self._source.fetch_documents(live)
-        wanted = [self._wanted(info) for info in live]
+        wanted = [_wanted(self._source, info) for info in live]
         first = history.seq - len(entries) + 1
         before = {e.body["version"] for e in history.entries[: first - 1] if e.kind == "save"}
         self._copy(wanted)
@@ -226,11 +263,6 @@ class _Sending:
             return None
         found = self._far.catalogue.by_record(info.name, info.record)
         return found[-1] if found else None
-
-    def _wanted(self, info: VersionInfo) -> _Wanted:
-        version = Version(self._source, info)
-        sizes = read.sizes_of(self._source.blobs, version.manifest_id)
-        return _Wanted(info, sizes | _attached(info))
 
     def _copy(self, wanted: Iterable[_Wanted]) -> None:
         sizes = {digest: size for item in wanted for digest, size in item.sizes.items()}
@@ -316,3 +348,24 @@ class _Sending:
 
 def _attached(info: VersionInfo) -> dict[Digest, int]:
     return {state.blob: state.size for state in info.attachments.values()}
+
+
+def _wanted(source: Store, info: VersionInfo) -> _Wanted:
+    sizes = read.sizes_of(source.blobs, Version(source, info).manifest_id)
+    return _Wanted(info, sizes | _attached(info))
+
+
+def _copied(source: Store, far: Store, refs: Sequence[str]) -> dict[Digest, int]:
+    """Copy the blobs of versions, up to the first that fails, in whatever process this is.
+
+    Returns:
+        The sizes of those that were not there.
+    """
+    sent: dict[Digest, int] = {}
+    with suppress(HoldfastError):
+        for ref in refs:
+            sizes = _wanted(source, resolve(ref, source)).sizes
+            todo = {digest: sizes[digest] for digest in lacking(far.blobs, sizes)}
+            copy_blobs(source.blobs, far.blobs, todo)
+            sent |= todo
+    return sent

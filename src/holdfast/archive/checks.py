@@ -1,27 +1,36 @@
-"""What checks found: one document per version and environment, read as a stranger's word."""
+"""What checks found: one document per version and environment, read as a stranger's word.
+
+What a registry tells of checks made elsewhere is kept beside them, marked as heard: only words for
+people come of it, never an order of work or a judgement here.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from holdfast.environment import capture
 from holdfast.errors import Corrupt, HoldfastError
-from holdfast.record import FORMAT, Digest, Document, parse_digest
+from holdfast.record import FORMAT, Digest, Document, canonical, parse_digest, parse_json
 from holdfast.store.base import CheckFiles
+from holdfast.store.checks import MOST
 
-__all__ = ["OUTCOMES", "PROVEN", "Check", "Checks", "Kept", "here"]
+__all__ = ["LONGEST_REPORT", "OUTCOMES", "PROVEN", "Check", "Checks", "Kept", "Report", "here"]
 
 # Outcomes that stand for the bytes and, as far as it was recorded, for the behaviour.
 PROVEN: Final = ("replayed", "replayed on synthetic inputs", "state only")
 OUTCOMES: Final = (*PROVEN, "unproved", "refused", "damaged", "failed")
+# Bytes of a report that is sent or read.
+LONGEST_REPORT: Final = 1 << 20
 
 _MOST_TEXT: Final = 2000
 _MOST_FACTS: Final = 1000
+_MOST_HEARD: Final = 64  # checks made elsewhere that are kept of a record
 _SKEW: Final = dt.timedelta(days=1)
 
 
@@ -41,6 +50,7 @@ class Check(Document, frozen=True, kw_only=True):
         outcome: One of ``OUTCOMES``; a proof level may go on after a comma.
         detail: The outcome in words.
         rung: ``native`` or ``migrated``; None where nothing was built.
+        heard: The place that told it; None for a check that was made in this store.
     """
 
     title: ClassVar[str] = "check"
@@ -57,6 +67,7 @@ class Check(Document, frozen=True, kw_only=True):
     outcome: str
     detail: str
     rung: str | None = None
+    heard: str | None = None
 
     @property
     def kind(self) -> str:
@@ -75,10 +86,27 @@ class Kept(NamedTuple):
     Attributes:
         checks: By name of their environment, the newest first.
         ignored: How many documents were passed over, for they are damaged or forged.
+        heard: Checks made elsewhere, as a registry told them, in environments that are not among
+            ``checks``.
     """
 
     checks: dict[str, Check]
     ignored: int
+    heard: dict[str, Check]
+
+
+class Report(NamedTuple):
+    """Checks of a record as one document that travels.
+
+    Attributes:
+        data: Its bytes.
+        checks: Checks in it.
+        at: When the newest of them last hashed the bytes.
+    """
+
+    data: bytes
+    checks: int
+    at: str
 
 
 def here(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,11 +142,62 @@ class Checks:
 
     def of(self, record: Digest) -> Kept:
         """Return the checks of a record; unsound ones are passed over."""
-        latest = (dt.datetime.now(tz=dt.UTC) + _SKEW).isoformat()
+        latest = _latest()
         read = [(key, _judged(record, key, data, latest)) for key, data in self._files.read(record)]
         sound = [(key, check) for key, check in read if check is not None]
         sound.sort(key=lambda item: item[1].hashed, reverse=True)
-        return Kept(dict(sound), len(read) - len(sound))
+        made = {key: check for key, check in sound if check.heard is None}
+        heard = {key: check for key, check in sound if check.heard is not None}
+        return Kept(made, len(read) - len(sound), heard)
+
+    def report(self, record: Digest) -> Report | None:
+        """Return what is known of a record, the newest first, to be sent; None if nothing is.
+
+        That bytes were damaged in this store is nobody else's business.
+        """
+        found = self.of(record)
+        known = sorted(
+            (each for each in (*found.checks.values(), *found.heard.values()) if _travels(each)),
+            key=lambda each: each.hashed,
+            reverse=True,
+        )
+        chosen = [*_fitting(known[:_MOST_HEARD])]
+        if not chosen:
+            return None
+        data = canonical({"format": FORMAT, "checks": chosen})
+        return Report(data, len(chosen), known[0].hashed)
+
+    def hear(self, record: Digest, data: bytes, where: str) -> tuple[int, int]:
+        """Keep what a report tells, as hearsay: a check made in this store is worth more and stays.
+
+        Args:
+            record: What it should be about.
+            data: The report.
+            where: The place that it came from.
+
+        Returns:
+            How many checks are kept of what the place told, and how many of the report cannot be
+            what they say.
+
+        Raises:
+            Corrupt: It is no report.
+            HoldfastError: One cannot be written.
+        """
+        told = parse_json(data, "the report")
+        listed = told.get("checks") if isinstance(told, dict) else None
+        if not isinstance(listed, list) or told.get("format") != FORMAT:
+            raise Corrupt("it is no list of checks that this release reads")
+        latest = _latest()
+        sound = [_judged(record, None, canonical(each), latest) for each in listed[:_MOST_HEARD]]
+        found = self.of(record)
+        heard = {**found.heard}
+        for check in filter(None, sound):
+            if check.key not in found.checks and _is_news(check, heard):
+                heard[check.key] = replace(check, heard=where)
+        for key, check in heard.items():
+            if check is not found.heard.get(key):
+                self.add(check)
+        return sum(check.heard == where for check in heard.values()), sound.count(None)
 
     def keep_only(self, records: Collection[Digest], *, dry_run: bool = False) -> int:
         """Delete the checks of all other records and return how many records that were."""
@@ -128,8 +207,41 @@ class Checks:
         return len(gone)
 
 
-def _judged(record: Digest, key: str, data: bytes, latest: str) -> Check | None:
-    """Return a check that can be what it says, and None for any other."""
+def _latest() -> str:
+    return (dt.datetime.now(tz=dt.UTC) + _SKEW).isoformat()
+
+
+def _travels(check: Check) -> bool:
+    return check.kind != "damaged"
+
+
+def _is_news(check: Check, heard: Mapping[str, Check]) -> bool:
+    before = heard.get(check.key)
+    if before is None:
+        return len(heard) < _MOST_HEARD and len(check.encode()) < MOST - _MOST_TEXT
+    return before.hashed < check.hashed
+
+
+def _fitting(known: Collection[Check]) -> Iterator[dict[str, Any]]:
+    """Yield checks as JSON-like values, as many as a report may hold."""
+    size = len(canonical({"format": FORMAT, "checks": []}))
+    for check in known:
+        data = replace(check, heard=None).encode()
+        size += len(data) + 1
+        if size > LONGEST_REPORT:
+            return
+        yield parse_json(data, "check")
+
+
+def _judged(record: Digest, key: str | None, data: bytes, latest: str) -> Check | None:
+    """Return a check that can be what it says, and None for any other.
+
+    Args:
+        record: What it should be about.
+        key: Name of the environment that it is kept under; None for one that comes with no name.
+        data: The document.
+        latest: Moment after which it cannot have been made.
+    """
     try:
         check = Check.decode(data)
         sound = (
@@ -139,7 +251,8 @@ def _judged(record: Digest, key: str, data: bytes, latest: str) -> Check | None:
             and check.kind in OUTCOMES
             and min(check.blobs, check.size) >= 0
             and all(map(_is_short, (check.by, check.outcome, check.detail, check.rung)))
-            and _key(msgspec.json.encode(check.environment)) == key
+            and _is_short(check.heard)
+            and key in (None, _key(msgspec.json.encode(check.environment)))
         )
         parse_digest(check.manifest)
     except (HoldfastError, ValueError, TypeError, RecursionError):

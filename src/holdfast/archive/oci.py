@@ -25,6 +25,7 @@ from holdfast.archive.oci_reading import (
     CONFIG_TYPE,
     DATASET,
     DOC,
+    DOCUMENTS,
     FORMAT_NOTE,
     LONGEST_MANIFEST,
     MANIFEST_TYPE,
@@ -47,6 +48,7 @@ from holdfast.record import FORMAT, Content, Digest, Manifest, canonical, digest
 __all__ = [
     "ARTIFACT_TYPE",
     "CONFIG_TYPE",
+    "DOCUMENTS",
     "LONGEST_MANIFEST",
     "MANIFEST_TYPE",
     "MOST_LAYERS",

@@ -22,6 +22,7 @@ __all__ = [
     "CONFIG_TYPE",
     "DATASET",
     "DOC",
+    "DOCUMENTS",
     "FORMAT_NOTE",
     "LONGEST_MANIFEST",
     "MANIFEST_TYPE",
@@ -61,7 +62,7 @@ NAME_NOTE: Final = "vnd.holdfast.name"
 
 _LARGEST: Final = 1 << 60
 _RAW: Final = frozenset({WEIGHT, CONFIG, DOC, DATASET})
-_DOCUMENTS: Final = ("manifest.json", "content.json", "record.json")
+DOCUMENTS: Final = ("manifest.json", "content.json", "record.json")
 _RANGE: Final = re.compile(r"(0|[1-9][0-9]{0,6})-(0|[1-9][0-9]{0,6})")
 _PIECE: Final = re.compile(r"weights/([0-9]{6})")
 _ATTACHED: Final = re.compile(r"attached/([a-z][a-z0-9-]{0,39})")
@@ -166,12 +167,12 @@ def parse(data: bytes | memoryview) -> Image:
     notes = found.annotations or {}
     _check_kind(found, notes)
     layers = _by_path(found.layers)
-    lacking = [path for path in _DOCUMENTS if path not in layers]
+    lacking = [path for path in DOCUMENTS if path not in layers]
     if lacking:
         raise Corrupt(f"the artifact has no layer {lacking[0]}")
     _check_pieces(layers)
     config = (parse_digest(found.config.digest), _size(found.config))
-    manifest, content, record = (layers[path].digest for path in _DOCUMENTS)
+    manifest, content, record = (layers[path].digest for path in DOCUMENTS)
     attached = {
         match[1]: (layer.digest, layer.size)
         for path, layer in layers.items()
@@ -218,7 +219,7 @@ def _by_path(descriptors: Sequence[_Descriptor]) -> dict[str, Described]:
 
 
 def _is_ours(path: str) -> bool:
-    if path in _DOCUMENTS or path == "golden.safetensors" or _PIECE.fullmatch(path):
+    if path in DOCUMENTS or path == "golden.safetensors" or _PIECE.fullmatch(path):
         return True
     head, slash, rest = path.partition("/")
     if slash and head == "files":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
+from holdfast.cli.given import complete
 from holdfast.cli.output import table
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _concerns(concerns: tuple[Concern, ...]) -> Iterator[str]:
             yield ""
             yield kind.upper()
         yield from _wrapped(f"{_named(members)}: {what}", "  ")
-        yield f"    Try: {members[0].fix}"
+        yield f"    Try: {complete(members[0].fix)}"
 
 
 def _named(members: list[Concern]) -> str:
@@ -81,6 +82,8 @@ def _matrix(found: Ageing, troubled: set[str]) -> Iterator[str]:
     yield from table(("VERSION", *ascii_uppercase[:count]), rows[:_ROWS])
     if len(rows) > _ROWS:
         yield f"and {len(rows) - _ROWS} more rows; --json has all."
+    if any(cell.startswith("(") for _, *cells in groups for cell in cells):
+        yield "In parentheses: what a registry told, not checked by this store."
 
 
 def _row_name(refs: list[str]) -> str:
@@ -89,7 +92,8 @@ def _row_name(refs: list[str]) -> str:
 
 def _cell(cell: dict[str, str]) -> str:
     outcome = cell["outcome"].partition(",")[0]
-    return "synthetic" if outcome.endswith("inputs") else outcome
+    shown = "synthetic" if outcome.endswith("inputs") else outcome
+    return f"({shown})" if "heard" in cell else shown
 
 
 def _wrapped(text: str, first: str, rest: str = "    ") -> list[str]:

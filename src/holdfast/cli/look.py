@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from holdfast.cli.given import complete
 from holdfast.cli.output import Out, clean, day, human_bytes, out_options, table
 from holdfast.errors import Corrupt, EnvironmentMismatch
 
@@ -21,10 +22,11 @@ _SHOWN: Final = 30
 def ls(name: str | None, out: Out, *, everything: bool) -> None:
     """List models, or the versions of NAME, newest first; NAME may be a bundle, FILE.hold."""
     from holdfast.api.refs import in_bundle
-    from holdfast.api.store import the_store
+    from holdfast.api.store import bundle_at, the_store
 
-    place, inside = in_bundle(name) or (out.store, name)
-    store = the_store(place)
+    bundle = in_bundle(name)
+    inside = bundle[1] if bundle else name
+    store = bundle_at(bundle[0]) if bundle else the_store(out.store)
     if inside:
         _ls_versions(store, inside, out, everything=everything)
         return
@@ -121,7 +123,8 @@ def show(ref: str, out: Out, *, tensors: bool) -> None:
         lines += _tensor_lines(document["tensors"])
     out.data(document, lines, [version.record_id])
     place = f"{bundle[0]}:" if bundle else ""
-    out.talk(f'Load it: holdfast.load("{place}{version.ref}")')
+    store = f", store={out.store!r}" if out.store and not bundle else ""
+    out.talk(f'Load it: holdfast.load("{place}{version.ref}"{store})')
 
 
 def _signature_lines(signature: dict[str, Any]) -> list[str]:
@@ -216,10 +219,10 @@ def preflight(ref: str, out: Out) -> None:
     from holdfast.api.preflighting import preflight as look
 
     found = look(ref, store=out.store)
-    lines = [f"{found.verdict.upper()}  {found.ref}: {found.tested}"]
+    lines = [f"{found.verdict.upper()}  {found.ref}: {complete(found.tested)}"]
     for finding in found.findings:
         fix = f"  # {finding.fix}" if finding.fix else ""
-        lines += [f"  {finding.kind:<8} {clean(finding.what + fix)}"]
+        lines += [f"  {finding.kind:<8} {clean(finding.what + complete(fix))}"]
     out.data(found.document(), lines, [found.verdict])
     if found.verdict == "loads portable":
         out.talk(f"Try: hold predict {found.ref} rows.csv --environment portable")

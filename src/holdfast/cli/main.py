@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from holdfast.cli.given import complete, forget
 from holdfast.cli.output import clean
 from holdfast.errors import HoldfastError
 
@@ -95,6 +96,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     args = (sys.argv[1:] if args is None else args) or ["--help"]
     debug = "--debug" in args
+    forget()
     try:
         status = cli.main(args=args, standalone_mode=False, prog_name=_program())
     except HoldfastError as error:
@@ -140,7 +142,7 @@ def _say_failed(error: HoldfastError) -> None:
     lines = [clean(line) for line in error.message.splitlines()]
     if sys.stderr.isatty():
         lines = [click.style(line, fg="red") for line in lines]
-    for line in (*lines, *map(clean, error.hint_lines())):
+    for line in (*lines, *(clean(complete(hint)) for hint in error.hint_lines())):
         click.echo(line, err=True)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from holdfast.cli.given import complete, note, note_arguments
+
 __all__ = ["SCHEMA_VERSION", "Out", "human_bytes", "out_options", "say"]
 
 SCHEMA_VERSION: Final = 1
@@ -53,8 +55,8 @@ class Out:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr."""
-    click.echo(text, err=True)
+    """Write a line to stderr, commands in it with the store that the user has named."""
+    click.echo(complete(text), err=True)
 
 
 def out_options(command: Command) -> Command:
@@ -65,6 +67,8 @@ def out_options(command: Command) -> Command:
     @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
     @functools.wraps(command)
     def wrapped(*args: Any, store: str | None, as_json: bool, quiet: bool, **kwargs: Any) -> Any:
+        note_arguments(kwargs)
+        note(store)
         return command(*args, out=Out(as_json, quiet, store), **kwargs)
 
     return wrapped  # type: ignore[return-value]

@@ -60,6 +60,8 @@ def scan(paths: tuple[Path, ...], out: Out) -> None:
     for report in reports:
         if report.takes == "data":
             out.talk(f"Try: hold convert {report.path} --name NAME")
+        elif report.kind == "bundle":
+            out.talk(f"Try: hold verify --all --store {report.path}")
 
 
 def _raise_for_defects(reports: Sequence[Report]) -> None:

@@ -18,7 +18,7 @@ __all__ = ["page"]
 _SHOWN: Final = 12
 _ROWS: Final = 500
 # Reports whose parts are a table: folders, and archives that are no model's own.
-_TABLES: Final = frozenset({"folder", "huggingface", "peft", "savedmodel", "tar", "zip"})
+_TABLES: Final = frozenset({"bundle", "folder", "huggingface", "peft", "savedmodel", "tar", "zip"})
 _SHELVES: Final = frozenset({"folder", "tar", "zip"})
 # A terminal of fewer columns gets a table of fewer.
 _WIDE: Final = 120

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli.given import note
 from holdfast.cli.output import Out, out_options, table
 
 __all__ = ["completion", "config", "init", "where"]
@@ -33,6 +34,8 @@ def init(path: str | None, out: Out) -> None:
         quoted = shown.replace("\\", "\\\\").replace('"', '\\"')
         Path(PROJECT_FILE).write_text(f'store = "{quoted}"\n', encoding="utf-8")
         lines.append(f"Wrote {PROJECT_FILE}: commands run from here use this store.")
+    else:
+        note(path)
     out.data({"store": store.url}, lines, [store.url])
     out.talk("Try: hold save model.safetensors --name my-model")
 

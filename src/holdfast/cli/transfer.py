@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from holdfast.cli.output import Out, human_bytes, out_options
+from holdfast.cli.output import Out, clean, human_bytes, out_options
 
 __all__ = ["bundle", "pull", "push", "unbundle"]
 
@@ -35,7 +35,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be 
 @_options
 @_dry_run
 @out_options
-def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen: bool) -> None:
+def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen: Any) -> None:
     """Copy versions into the store TO: a folder, s3://, gs:// or az://.
 
     Or one version to a registry, oci://HOST/REPOSITORY:TAG. What is there is not sent again, so
@@ -55,7 +55,7 @@ def push(refs: tuple[str, ...], to: str, layout: str | None, out: Out, **chosen:
 @_options
 @_dry_run
 @out_options
-def pull(refs: tuple[str, ...], source: str, out: Out, **chosen: bool) -> None:
+def pull(refs: tuple[str, ...], source: str, out: Out, **chosen: Any) -> None:
     """Copy versions from the store FROM into the one in force.
 
     Or one version from a registry: oci://HOST/REPOSITORY:TAG, and the NAME it gets.
@@ -116,8 +116,12 @@ def _tell(done: Any, out: Out, again: str, *, dry_run: bool) -> None:
         else:
             lines.append(f"{item.ref} is {item.there} there" + ("" if item.new else " already"))
     lines += done.aliases
+    if done.checks:
+        lines.append(f"{done.checks} results of checks went along")
     document = {**done._asdict(), "dry_run": dry_run}
     document["versions"] = [item._asdict() for item in done.versions]
     out.data(document, lines, [item.there or item.ref for item in done.versions])
+    for note in done.notes:
+        out.talk(clean(note))
     if done.failed:
         raise partly_done(done, again)

@@ -20,6 +20,7 @@ _SHOWN: Final = 12
 # Kinds of files and folders, in words.
 KINDS: Final[dict[str, str]] = {
     "7z": "7z archive",
+    "bundle": "Holdfast bundle",
     "catboost": "CatBoost model (cbm)",
     "compressed": "compressed file",
     "folder": "folder",
@@ -48,6 +49,7 @@ KINDS: Final[dict[str, str]] = {
     "torch-program": "torch.export program",
     "torchscript": "TorchScript program",
     "unknown": "unknown kind of file",
+    "version": "Holdfast version",
     "xgboost-binary": "XGBoost model (old binary)",
     "xgboost-json": "XGBoost model (JSON)",
     "xgboost-ubj": "XGBoost model (UBJSON)",
@@ -55,6 +57,11 @@ KINDS: Final[dict[str, str]] = {
 }
 
 
+# What is no foreign file, and what is done with it.
+_OURS: Final = {
+    "bundle": "loads where it lies; 'hold unbundle' takes it in",
+    "version": "loads from its bundle",
+}
 _FOLDERS: Final = frozenset({"folder", "huggingface", "peft", "savedmodel"})
 
 
@@ -187,6 +194,8 @@ class Report:
             for _, finding in self.all_findings():
                 if finding.severity is severity:
                     return f"{word}: {finding}"
+        if self.kind in _OURS:
+            return _OURS[self.kind]
         words = {"data": "can be taken over as data", "sandbox": "only by running it in a sandbox"}
         return words.get(self.takes or "", "is not taken over")
 

@@ -147,9 +147,12 @@ def test_attachments_without_a_list_of_referrers(registry, mine, yours):
     attach(version, "pylock", b"a lock")
     mine.push("net", registry.url("locked/net:v1"))
     attach(version, "pylock", b"another lock")
-    mine.push("net", registry.url("locked/net:v1"))
-    yours.pull(registry.url("locked/net:v1"))
+    holdfast.verify("net", store=mine)
+    assert mine.push("net", registry.url("locked/net:v1")).checks == 1
+    assert yours.pull(registry.url("locked/net:v1")).checks == 1
     assert holdfast.get("net", store=yours).attached("pylock") == b"another lock"
+    (check,) = yours.checks.of(version.record_id).heard.values()
+    assert check.heard == registry.url("locked/net")
 
 
 def test_pieces_in_groups(registry, mine, yours, monkeypatch):

@@ -52,7 +52,7 @@ class BundleBlobs:
 
     def size(self, digest: Digest) -> int:
         """Return its size in bytes; raises ``NotFound``."""
-        return self._span(digest).size
+        return self.span(digest).size
 
     def freshen(self, digest: Digest) -> bool:
         """Say whether the blob is there; nothing is ever deleted here."""
@@ -67,7 +67,7 @@ class BundleBlobs:
 
     def open_blob(self, digest: Digest) -> LocalReading:
         """Open a blob for viewing, not hashed; raises ``NotFound``."""
-        return LocalReading(os.dup(self._descriptor), self._span(digest))
+        return LocalReading(os.dup(self._descriptor), self.span(digest))
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``, not hashed; raises ``NotFound``."""
@@ -76,7 +76,8 @@ class BundleBlobs:
         with contextlib.closing(self.open_blob(digest)) as reading:
             return reading.read_range(offset, length)
 
-    def _span(self, digest: Digest) -> Span:
+    def span(self, digest: Digest) -> Span:
+        """Return where the blob lies; raises ``NotFound``."""
         span = self._spans.get(digest)
         if span is None:
             raise NotFound(

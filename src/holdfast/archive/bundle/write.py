@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from holdfast.archive import oci
 from holdfast.archive.bundle import tar
-from holdfast.durable import fsync_dir, mapped_os_errors, write_new
+from holdfast.durable import fsync_dir, mapped_os_errors, written_beside
 from holdfast.errors import UsageError
 from holdfast.record import Digest, canonical, digest_hex, digest_of
 from holdfast.store.base import BlobStore, Distant
@@ -100,14 +99,10 @@ def write(
     if path.exists() or path.is_symlink():
         raise _exists(path)
     members = _members(store, items, logs)
-    tmp = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with mapped_os_errors(path, "writing a bundle"), ThreadPoolExecutor(1) as pool:
-        try:
-            size = write_new(tmp, _Written(store, pool, progress).chunks(members))
+        chunks = _Written(store, pool, progress).chunks(members)
+        with written_beside(path, chunks) as (tmp, size):
             _name(tmp, path)
-        finally:
-            with contextlib.suppress(OSError):
-                tmp.unlink()
     return Size(sum(name.startswith("blobs/") for name in members), size)
 
 

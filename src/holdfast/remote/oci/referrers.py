@@ -2,7 +2,9 @@
 
 Source: OCI distribution specification 1.1, "Listing Referrers" and "Referrers Tag Schema". A
 registry that keeps no list (distribution 2.8) gets the list as an index under a tag that is spelled
-like the digest; two that add to that index at the same moment can lose one of the additions.
+like the digest. Registries cannot replace a tag on condition, so whoever adds to that index reads
+it again afterwards, and adds anew where somebody else has written over the addition. What is
+written over after that is missing until the same is put again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ __all__ = ["Beside", "Listed", "put_beside", "read_beside", "those_beside"]
 _EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 _EMPTY: Final = b"{}"
 _MOST: Final = 1_000  # entries of an index that are considered
+_TURNS: Final = 5  # times that the index under a tag is written
 
 
 class Beside(NamedTuple):
@@ -154,14 +157,39 @@ def read_beside(repository: Repository, subject: Digest, listed: Listed, *, most
 
 
 def _list(repository: Repository, subject: Digest, entry: Mapping[str, Any]) -> None:
-    """Add to the index under the subject's tag, beside whatever others have put there."""
-    tagged = repository.manifest(_tag(subject))
-    index: dict[str, Any] = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
-    if tagged is not None:
-        index = _decoded(tagged.data, dict[str, Any])
-    others = index.get("manifests")
-    index["manifests"] = [*(others if isinstance(others, list) else []), entry]
-    repository.put_manifest(_tag(subject), msgspec.json.encode(index), INDEX_TYPE)
+    """Add to the index under the subject's tag, beside whatever others have put there.
+
+    What was in any index that was seen meanwhile goes into the next one, too: whoever wrote over
+    this entry may have lost others' in the same way.
+    """
+    tag, known = _tag(subject), {str(entry["digest"]): entry}
+    index = _tagged(repository, tag)
+    for _ in range(_TURNS):
+        known = {**{str(each.get("digest")): each for each in index["manifests"]}, **known}
+        index["manifests"] = [*known.values()]
+        repository.put_manifest(tag, msgspec.json.encode(index), INDEX_TYPE)
+        index = _tagged(repository, tag)
+        if any(each.get("digest") == entry["digest"] for each in index["manifests"]):
+            return
+    raise RemoteError(
+        f"Others write the list of what is beside a manifest in {repository.shown} at the same "
+        f"time: after {_TURNS} tries what was sent is not in it.",
+        hint=f"hold push NAME {repository.shown}:TAG  # what was sent is not sent again",
+        ref=repository.shown,
+    )
+
+
+def _tagged(repository: Repository, tag: str) -> dict[str, Any]:
+    """Return the index under a tag as it is, an empty one where there is none."""
+    stored = repository.manifest(tag)
+    index: dict[str, Any] = {"schemaVersion": 2, "mediaType": INDEX_TYPE}
+    if stored is not None:
+        index = _decoded(stored.data, dict[str, Any])
+    listed = index.get("manifests")
+    index["manifests"] = (
+        [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    )
+    return index
 
 
 def _decoded(data: bytes, kind: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +12,9 @@ from holdfast.trust.report import KINDS, MISNAMED, Finding, Report, Severity
 from holdfast.trust.scan.contents import scanner
 from holdfast.trust.scan.folders import look_at_folder
 from holdfast.trust.scan.scanner import Scanner
-from holdfast.trust.source import FileSource
+from holdfast.trust.source import FileSource, Source
 
-__all__ = ["scan_path"]
+__all__ = ["OwnFile", "scan_path"]
 
 # Endings that promise a kind; a file of another kind is worth a word.
 _PROMISED: Final[dict[str, frozenset[str]]] = {
@@ -35,8 +36,15 @@ _PROMISED: Final[dict[str, frozenset[str]]] = {
 }  # fmt: skip
 
 
+# Reports on a file that Holdfast wrote, by its name in the report; None for any other file.
+OwnFile = Callable[[Scanner, Source, Path, str], Report | None]
+
+
 def scan_path(
-    path: Path, known: Container[str], progress: Callable[[Path], None] | None = None
+    path: Path,
+    known: Container[str],
+    progress: Callable[[Path], None] | None = None,
+    own: OwnFile | None = None,
 ) -> Report:
     """Report on a file, or on a folder and everything in it.
 
@@ -44,20 +52,21 @@ def scan_path(
         path: The file or folder.
         known: Names in pickles that are data beside the vocabulary.
         progress: Called with every file of a folder before it is looked into.
+        own: Reports on files of Holdfast's; by default they are looked into like any other.
 
     Raises:
         UsageError: There is no such path, or it cannot be read.
     """
     if path.is_dir():
-        return look_at_folder(scanner(known), path, _file, progress)
-    report = _file(scanner(known), path, str(path))
+        return look_at_folder(scanner(known), path, partial(_file, own=own), progress)
+    report = _file(scanner(known), path, str(path), own)
     # A SavedModel is taken over as a folder.
     return replace(report, takes=None) if report.kind == "savedmodel" else report
 
 
-def _file(scan: Scanner, path: Path, name: str) -> Report:
+def _file(scan: Scanner, path: Path, name: str, own: OwnFile | None = None) -> Report:
     with FileSource(path) as source:
-        report = scan.look(source, name)
+        report = (own and own(scan, source, path, name)) or scan.look(source, name)
     promised = _PROMISED.get(path.suffix.lower())
     if promised is None or report.kind in promised:
         return report

@@ -37,7 +37,10 @@ class Scanner:
     def look(self, source: Source, path: str, depth: int = 0) -> Report:
         """Report on what is in a source, under every form in which it can be read."""
         kind = identify(source)
-        draft = self.look_as(kind, source, path, depth)
+        return self.concluded(self.look_as(kind, source, path, depth), kind, source, depth)
+
+    def concluded(self, draft: Draft, kind: str, source: Source, depth: int = 0) -> Report:
+        """Return the report on a source that was read as a kind, with what it also is to others."""
         for other in _other_kinds(source, kind):
             also = self.look_as(other, source, f"(the same bytes as {other})", depth).report()
             draft.broken(f"its bytes are also a {other}: readers disagree on what it is")

@@ -1,0 +1,72 @@
+"""The store that a command line names, repeated in the commands that are offered next.
+
+A hint is worded where an error happens, which knows versions and not command lines. What the user
+has typed stands beside it only here, so that all that is printed goes through ``complete``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final
+
+from holdfast.api.refs import in_bundle
+
+__all__ = ["complete", "forget", "note", "note_arguments"]
+
+_given: ContextVar[str | None] = ContextVar("store that the command line names", default=None)
+
+# A command up to its end or its comment; one in quotes is prose.
+_COMMAND: Final = re.compile(
+    r"(?P<already>HOLDFAST_STORE=\S+ +)?(?<!['\w/.-])"
+    r"hold (?P<verb>env [a-z]+|[a-z]+)(?P<rest>[^\n;#]*)"
+)
+# Verbs that need no store, or are given one as their argument.
+_WITHOUT: Final = ("completion", "config", "init", "scan", "where", "env ls", "env prune")
+# Arguments that are references, or may be a bundle.
+_REFERENCES: Final = {"ref", "refs", "before", "after"}
+_MAY_BE: Final = "name"  # of ``ls`` and ``log``; of ``save`` it is a name
+
+
+def forget() -> None:
+    """Begin a command line that names no store so far."""
+    _given.set(None)
+
+
+def note(place: str | None) -> None:
+    """Remember the store that a command line names; None names none."""
+    if place is not None:
+        _given.set(place)
+
+
+def note_arguments(arguments: Mapping[str, object]) -> None:
+    """Remember the bundle that the arguments of a command refer into, if they do."""
+    note(next(_bundles(arguments), None))
+
+
+def _bundles(arguments: Mapping[str, object]) -> Iterator[str]:
+    for name, value in arguments.items():
+        if name in _REFERENCES or name == _MAY_BE:
+            for each in value if isinstance(value, tuple) else (value,):
+                found = in_bundle(each)
+                if found is not None and Path(found[0]).is_file():
+                    yield found[0]
+
+
+def complete(text: str) -> str:
+    """Name the store in the commands of a text that would work in another one without it."""
+    place = _given.get()
+    if place is None:
+        return text
+
+    def named(found: re.Match[str]) -> str:
+        verb, rest = found["verb"], found["rest"]
+        is_told = "--store" in rest or Path(place).name in rest
+        if found["already"] or verb in _WITHOUT or is_told:
+            return found[0]
+        return f"hold {verb} --store {shlex.quote(place)}{rest}"
+
+    return _COMMAND.sub(named, text)
