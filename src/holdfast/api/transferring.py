@@ -16,8 +16,8 @@ from holdfast.catalogue.mirror import append_all, beyond
 from holdfast.environment import capture
 from holdfast.errors import Corrupt, HoldfastError, NoStore, PartlyDone, UsageError
 from holdfast.record import Digest
-from holdfast.store.base import Distant
-from holdfast.store.transfer import copy_blobs, lacking, missing_blobs
+from holdfast.store.base import BlobInfo, Distant
+from holdfast.store.transfer import copy_blobs, lacking, missing_blobs, planned, send_blobs
 
 __all__ = ["Sent", "Transfer", "far_end", "partly_done", "transfer"]
 
@@ -45,8 +45,8 @@ class Transfer(NamedTuple):
         to: The far end.
         versions: The versions, in order.
         blobs: Blobs sent.
-        size: Their bytes.
-        shared: Bytes that were at the far end already.
+        size: Bytes that went over, fewer where blobs are coded.
+        shared: Plain bytes that were at the far end already.
         aliases: Aliases set at the far end, ``alias = name@vN``.
         failed: Why versions or names were not sent, by reference.
     """
@@ -163,13 +163,14 @@ class _Sending:
         self._dry_run = dry_run
         self._sizes: dict[Digest, int] = {}
         self._sent: dict[Digest, int] = {}
+        self._planned: dict[Digest, BlobInfo] = {}  # that a dry run would have sent by now
         self._versions: dict[str, Sent] = {}
         self._aliases: list[str] = []
         self.failed: dict[str, str] = {}
 
     def result(self) -> Transfer:
         sent = sum(self._sent.values())
-        shared = sum(self._sizes.values()) - sent
+        shared = sum(size for digest, size in self._sizes.items() if digest not in self._sent)
         versions = list(self._versions.values())
         blobs = len(self._sent)
         return Transfer(self._place, versions, blobs, sent, shared, self._aliases, self.failed)
@@ -234,13 +235,18 @@ class _Sending:
 
     def _copy(self, wanted: Iterable[_Wanted]) -> None:
         sizes = {digest: size for item in wanted for digest, size in item.sizes.items()}
-        missing = list(sizes) if self._far is None else lacking(self._far.blobs, sizes)
+        far = None if self._far is None else self._far.blobs
+        missing = list(sizes) if far is None else lacking(far, sizes)
         self._sizes.update(sizes)
-        todo = {digest: sizes[digest] for digest in missing}
-        if self._far is not None and not self._dry_run:
-            with counted("sending", sum(todo.values())) as progress:
-                copy_blobs(self._source.blobs, self._far.blobs, todo, progress)
-        self._sent.update(todo)
+        todo = {digest: sizes[digest] for digest in missing if digest not in self._planned}
+        plan = planned(self._source.blobs, far, todo, self._planned)
+        sent = {info.digest: info.stored for info in plan.values()}
+        if far is not None and not self._dry_run:
+            with counted("sending", sum(sent.values())) as progress:
+                sent = send_blobs(self._source.blobs, far, plan, progress)
+        else:
+            self._planned.update(plan)
+        self._sent.update(sent)
 
     def _committed(self, far: Store, wanted: _Wanted) -> VersionInfo:
         """Make a version visible at the far end, and see that its blobs are still there."""

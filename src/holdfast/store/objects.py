@@ -21,23 +21,22 @@ from holdfast.record import (
     parse_digest,
     parse_json,
 )
-from holdfast.remote.base import Found, in_parallel
+from holdfast.remote.base import in_parallel
 from holdfast.remote.bucket import Bucket
-from holdfast.store.base import BlobInfo, Buffer, Disposal, Unneeded
+from holdfast.store.arriving import require_decodes
+from holdfast.store.base import BlobInfo, Buffer, Coded, Disposal, Unneeded
+from holdfast.store.bucket_coded import BucketCoded, coded_key
 from holdfast.store.cache import BlobCache
 from holdfast.store.disposal import BLOBS, Deletions, Relied, blob_key
 from holdfast.store.intents import Intents
 from holdfast.store.local import MARKER, README
-from holdfast.store.reading import LocalReading
+from holdfast.store.reading import CodedReading, LocalReading
 
 __all__ = ["ObjectStore"]
 
-# Parts of a download, and how many of one blob are under way: what is held in memory at once is
-# their product for each blob that is fetched.
-_PART: Final = 8 << 20
-_AT_ONCE: Final = 2
 _FETCHED_AT_ONCE: Final = 8
 _EMPTY: Final = digest_of(b"")
+_CHANGES: Final = 2
 
 
 class ObjectStore:
@@ -60,6 +59,11 @@ class ObjectStore:
         self._cache = cache
         self._intents = Intents(bucket)
         self._relied = Relied()
+        self._coded = BucketCoded(bucket, cache)
+        self._based: dict[Digest, Digest] = {}  # bases of blobs that were found to be differences
+        self._renewed: set[Digest] = set()
+        self._fetched: set[Digest] = set()
+        self._decoded: set[Digest] = set()
 
     @classmethod
     def create(cls, bucket: Bucket, cache: BlobCache) -> ObjectStore:
@@ -100,15 +104,42 @@ class ObjectStore:
         )
 
     def has(self, digest: Digest) -> bool:
-        """Say whether the blob is there."""
-        return self._bucket.head(blob_key(digest)) is not None
+        """Say whether the blob is there, and what it takes to decode it."""
+        return self.find(digest) is not None
 
     def size(self, digest: Digest) -> int:
-        """Return its size in bytes; raises ``NotFound``."""
-        found = self._bucket.head(blob_key(digest))
+        """Return its plain size in bytes; raises ``NotFound``."""
+        found = self.find(digest)
         if found is None:
             raise self._absent(digest)
         return found.size
+
+    def find(self, digest: Digest) -> BlobInfo | None:
+        """Say how a blob is kept; None where it is not there, or cannot be decoded."""
+        found = self._alone(digest)
+        if found is not None and found.base is not None:
+            base = self._alone(found.base)
+            if base is None or base.base is not None:
+                return None
+            self._based[digest] = found.base
+        return found
+
+    def _alone(self, digest: Digest) -> BlobInfo | None:
+        """Say how a blob is kept, whatever becomes of its base."""
+        plain = self._bucket.head(blob_key(digest))
+        if plain is not None:
+            return BlobInfo(digest, plain.size, plain.modified, plain.size)
+        with contextlib.suppress(Corrupt):
+            return self._coded.find(digest)
+        return None
+
+    def codes(self) -> bool:
+        """Say whether any blob is kept coded."""
+        return self._coded.some()
+
+    def bases(self) -> set[Digest]:
+        """Return what coded blobs are differences to."""
+        return set[Digest]().union(*self._coded.bases().values())
 
     def put(
         self, chunks: Callable[[], Iterable[Buffer]], *, expect: Digest | None = None
@@ -141,13 +172,47 @@ class ObjectStore:
 
     def _upload(self, digest: Digest, view: memoryview) -> None:
         self._bucket.put(blob_key(digest), view)
+        self._based.pop(digest, None)
         self._relied.add(digest)
+
+    def open_coded(self, digest: Digest) -> CodedReading | None:
+        """Fetch the coded form of a blob, None where there is none; raises ``Corrupt``."""
+        return self._coded.open(digest, self._base_of(digest))
+
+    def put_coded(self, digest: Digest, coded: Coded) -> bool:
+        """Store a blob in the coded form that it has elsewhere; see ``Coding.put_coded``.
+
+        Its base is protected from deletions before it comes: what is told of it is there first, and
+        what was announced before that is objected to.
+        """
+        if coded.base is not None and not self._serves(coded.base):
+            return False
+        require_decodes(coded, digest)
+        self._coded.announce(digest, coded)
+        self._intents.keep([digest, *_named(coded.base)])
+        if coded.base is not None and not self._serves(coded.base):
+            return False
+        self._coded.put(digest, coded)
+        for each in (digest, *_named(coded.base)):
+            self._relied.add(each)
+        if coded.base is not None:
+            self._based[digest] = coded.base
+        return True
+
+    def _serves(self, base: Digest) -> bool:
+        """Say whether a blob is there and no difference, as a base must be."""
+        found = self._alone(base)
+        return found is not None and found.base is None
 
     def freshen(self, digest: Digest) -> bool:
         """Note that a blob is relied on, for ``flush`` to protect; False when it is not there."""
-        there = self.has(digest)
-        (self._relied.add if there else self._relied.miss)(digest)
-        return there
+        found = self.find(digest)
+        if found is None:
+            self._relied.miss(digest)
+            return False
+        for each in (digest, *_named(found.base)):
+            self._relied.add(each)
+        return True
 
     def flush(self) -> None:
         """Object to deletions of the blobs relied on, and put again what one has taken.
@@ -171,7 +236,9 @@ class ObjectStore:
         Those that this object has put or found are believed unless a deletion names them.
         """
         doubtful = self._relied.unseen(digests)
-        doubtful += self._intents.keep(digests)
+        based = {digest: self._based[digest] for digest in digests if digest in self._based}
+        lost = self._intents.keep({*digests, *based.values()})
+        doubtful += [digest for digest in digests if lost & {digest, based.get(digest)}]
 
         def is_missing(digest: Digest) -> bool:
             return not (self.freshen(digest) or self._restored(digest))
@@ -205,17 +272,35 @@ class ObjectStore:
     def open_blob(self, digest: Digest) -> LocalReading:
         """Open a blob, fetched into the cache first; raises ``NotFound`` and ``Corrupt``.
 
-        What was fetched is hashed on arrival; what lies in the cache is not hashed again.
+        What was fetched is hashed on arrival; what lies in the cache is not hashed again. What is
+        coded is kept there decoded, so that it is mapped like any other.
         """
-        reading = self._cache.open(digest)
-        if reading is not None:
-            return reading
-        held = self._cache.add(self.stream(digest))
-        if held.digest != digest:
+        return self._cache.open(digest) or self._arrived(digest)
+
+    def _arrived(self, digest: Digest) -> LocalReading:
+        for last in (False, True):
+            try:
+                held = self._cache.add(self.stream(digest))
+            except Corrupt:
+                if last or not self._doubted(digest):
+                    raise
+                continue
+            if held.digest == digest:
+                self._fetched.add(digest)
+                return held.reading
             held.reading.close()
             self._cache.drop(held.digest)
-            raise self.damaged(digest)
-        return held.reading
+            if not self._doubted(digest):
+                break
+        raise self.damaged(digest)
+
+    def _doubted(self, digest: Digest) -> bool:
+        """Say whether a copy on this machine of the blob's base may be what went bad."""
+        base = self._based.get(digest)
+        if base is None or base in self._fetched:
+            return False
+        self._renewed.add(digest)
+        return True
 
     def prefetch(self, digests: Iterable[Digest]) -> None:
         """Fetch blobs into the cache, several at once; what fails is told when it is opened."""
@@ -233,28 +318,65 @@ class ObjectStore:
 
     def renew(self, digest: Digest) -> bool:
         """Forget the cached copy of a blob, which may have gone bad; False when there is none."""
+        self._renewed.add(digest)
         return self._cache.drop(digest)
 
-    def stream(self, digest: Digest) -> Iterator[bytes]:
+    def stream(self, digest: Digest) -> Iterator[bytes | memoryview]:
         """Yield a blob's bytes in order, not hashed, several parts under way; ``NotFound``."""
-        key = blob_key(digest)
         if digest == _EMPTY and self.has(digest):
             return
-        got = self._bucket.get(key, 0, _PART)
-        if got is None:
-            raise self._absent(digest)
-        first, found = got
-        if len(first) != min(_PART, found.size):
-            raise self.damaged(digest)
-        yield first
-        starts = range(_PART, found.size, _PART)
-        for at in range(0, len(starts), _AT_ONCE):
-            window = starts[at : at + _AT_ONCE]
-            yield from in_parallel(lambda start: self._part(digest, start, found), window)
+        for _ in range(_CHANGES):  # a coded one goes when it has been put plain
+            chunks = self._bucket.stream(blob_key(digest))
+            if chunks is not None:
+                with self._told(digest):
+                    yield from chunks
+                return
+            with self._told(digest):
+                coded = self.open_coded(digest)
+                if coded is not None:
+                    self._decoded.add(digest)
+                    with contextlib.closing(coded):
+                        yield from coded.pieces()
+                    return
+        raise self._absent(digest)
 
-    def _part(self, digest: Digest, start: int, found: Found) -> bytes:
-        end = min(start + _PART, found.size)
-        return self.read_range(digest, start, end - start)
+    @contextlib.contextmanager
+    def _told(self, digest: Digest) -> Iterator[None]:
+        """Say of a damaged object which blob it is."""
+        try:
+            yield
+        except Corrupt as error:
+            if error.ref == digest:
+                raise
+            raise self.damaged(digest, f" ({error.message})") from error
+
+    def _base_of(self, coded: Digest) -> Callable[[Digest], memoryview]:
+        """Return what gives the bytes of a coded blob's base, for its reading."""
+
+        def bytes_of(base: Digest) -> memoryview:
+            self._based[coded] = base
+            if coded in self._renewed and base not in self._fetched:
+                self._cache.drop(base)
+            try:
+                reading = self._cache.open(base)
+                if reading is None:
+                    self._require_alone(base)
+                    reading = self._arrived(base)
+                with contextlib.closing(reading):
+                    return reading.view()
+            except (Corrupt, NotFound) as error:
+                raise Corrupt(
+                    f"The blob {coded} cannot be decoded: {error.message}",
+                    hint=f"hold verify --no-replay --store {self.url}",
+                    ref=coded,
+                ) from error
+
+        return bytes_of
+
+    def _require_alone(self, base: Digest) -> None:
+        found = self._alone(base)
+        if found is not None and found.base is not None:
+            raise Corrupt("its base is itself coded as differences to another blob")
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` with one request, not hashed.
@@ -272,18 +394,28 @@ class ObjectStore:
             return b""
         got = self._bucket.get(blob_key(digest), offset, offset + length)
         if got is None:
-            raise self._absent(digest)
+            return self._decoded_range(digest, offset, length)
         if len(got[0]) != length:
             raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
         return got[0]
 
+    def _decoded_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Read of a blob that is kept coded; it is fetched whole, and once."""
+        with contextlib.closing(self.open_blob(digest)) as reading:
+            if offset + length > reading.size:
+                raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
+            return reading.read_range(offset, length)
+
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob, a thousand to a request."""
+        plain = set()
         for found in self._bucket.list(BLOBS):
             name = found.key.rpartition("/")[2]
             with contextlib.suppress(Corrupt):
                 digest = parse_digest(f"sha256:{name}")
+                plain.add(digest)
                 yield BlobInfo(digest, found.size, found.modified, found.size)
+        yield from (each.info for each in self._coded.listed() if each.info.digest not in plain)
 
     def now(self) -> float:
         """Return the time on the server's clock."""
@@ -297,17 +429,20 @@ class ObjectStore:
         except NotFound:
             return True
         except Corrupt:
-            key = blob_key(digest)
-            self._bucket.copy(key, f"tmp/damaged-{digest_hex(digest)}")
-            self._bucket.delete([key])
+            for key, name in ((blob_key(digest), "damaged"), (coded_key(digest), "damaged-coded")):
+                if self._bucket.head(key) is not None:
+                    self._bucket.copy(key, f"tmp/{name}-{digest_hex(digest)}")
+            self._bucket.delete([blob_key(digest), *self._coded.keys(digest)])
             self._relied.forget([digest])
+            self._based.pop(digest, None)
             return True
         return False
 
     def damaged(self, digest: Digest, what: str = "") -> Corrupt:
         """Word the error for a blob whose bytes are not those of its name."""
+        key = (coded_key if digest in self._decoded else blob_key)(digest)
         return Corrupt(
-            f"The bytes of {self.url}/{blob_key(digest)} are not what was saved{what}: "
+            f"The bytes of {self.url}/{key} are not what was saved{what}: "
             "their SHA-256 is not the object's name.",
             hint=f"hold verify --no-replay --store {self.url}",
             ref=digest,
@@ -340,7 +475,7 @@ class ObjectStore:
         Raises:
             RemoteError: The server does not answer; what is deleted was not needed by then.
         """
-        deletions = Deletions(self._bucket, self._intents, self._relied)
+        deletions = Deletions(self._bucket, self._intents, self._relied, self._coded)
         disposal, gone = deletions.run(digests, unneeded, grace)
         for digest in gone:
             self.renew(digest)
@@ -352,3 +487,7 @@ class ObjectStore:
             hint=f"hold verify --no-replay --store {self.url}",
             ref=digest,
         )
+
+
+def _named(base: Digest | None) -> tuple[Digest, ...]:
+    return () if base is None else (base,)
