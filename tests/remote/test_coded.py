@@ -374,7 +374,7 @@ def test_a_hostile_object_is_refused(server, blobs_at, what):
         store.read_range(NAME, 0, 1)
     assert list(store.list())
     assert not store._cache.has(NAME)
-    assert not [f for f in store._cache.folder.glob("new-*")]
+    assert not list(store._cache.folder.glob("new-*"))
 
 
 def test_a_chain_of_bases_is_refused(server, blobs_at):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -17,7 +18,7 @@ from holdfast.environment import capture
 from holdfast.errors import Corrupt, HoldfastError, NoStore, PartlyDone, UsageError
 from holdfast.record import Digest
 from holdfast.store.base import BlobInfo, Distant
-from holdfast.store.transfer import copy_blobs, lacking, missing_blobs, planned, send_blobs
+from holdfast.store.transfer import Planner, copy_blobs, lacking, missing_blobs, send_blobs
 
 __all__ = ["Sent", "Transfer", "far_end", "partly_done", "transfer"]
 
@@ -106,6 +107,8 @@ def transfer(
     names = [refs] if isinstance(refs, str) else list(refs)
     sending = _Sending(source, far, str(to if far is None else far.url), dry_run=dry_run)
     errors: list[HoldfastError] = []
+    if not history and len(names) > 1:
+        sending.expect(names)
     for ref in dict.fromkeys(names):
         try:
             if history:
@@ -163,6 +166,7 @@ class _Sending:
         self._dry_run = dry_run
         self._sizes: dict[Digest, int] = {}
         self._sent: dict[Digest, int] = {}
+        self._planner = Planner(source.blobs, None if far is None else far.blobs)
         self._planned: dict[Digest, BlobInfo] = {}  # that a dry run would have sent by now
         self._versions: dict[str, Sent] = {}
         self._aliases: list[str] = []
@@ -174,6 +178,14 @@ class _Sending:
         versions = list(self._versions.values())
         blobs = len(self._sent)
         return Transfer(self._place, versions, blobs, sent, shared, self._aliases, self.failed)
+
+    def expect(self, refs: Iterable[str]) -> None:
+        """Look at all versions first, since a base may serve several; what fails is told later."""
+        for ref in refs:
+            with contextlib.suppress(HoldfastError):
+                info = resolve(ref, self._source)
+                if self._there(info) is None:
+                    self._planner.expect(self._wanted(info).sizes)
 
     def send(self, ref: str, *, aliases: bool) -> None:
         """Send one version under the next free number."""
@@ -239,7 +251,7 @@ class _Sending:
         missing = list(sizes) if far is None else lacking(far, sizes)
         self._sizes.update(sizes)
         todo = {digest: sizes[digest] for digest in missing if digest not in self._planned}
-        plan = planned(self._source.blobs, far, todo, self._planned)
+        plan = self._planner.plan(todo, self._planned)
         sent = {info.digest: info.stored for info in plan.values()}
         if far is not None and not self._dry_run:
             with counted("sending", sum(sent.values())) as progress:

@@ -189,12 +189,11 @@ class ObjectStore:
             return False
         require_decodes(coded, digest)
         self._coded.announce(digest, coded)
-        self._intents.keep([digest, *_named(coded.base)])
+        self._intents.keep([digest] if coded.base is None else [digest, coded.base])
         if coded.base is not None and not self._serves(coded.base):
             return False
         self._coded.put(digest, coded)
-        for each in (digest, *_named(coded.base)):
-            self._relied.add(each)
+        self._relied.add(digest)
         if coded.base is not None:
             self._based[digest] = coded.base
         return True
@@ -206,13 +205,9 @@ class ObjectStore:
 
     def freshen(self, digest: Digest) -> bool:
         """Note that a blob is relied on, for ``flush`` to protect; False when it is not there."""
-        found = self.find(digest)
-        if found is None:
-            self._relied.miss(digest)
-            return False
-        for each in (digest, *_named(found.base)):
-            self._relied.add(each)
-        return True
+        there = self.has(digest)
+        (self._relied.add if there else self._relied.miss)(digest)
+        return there
 
     def flush(self) -> None:
         """Object to deletions of the blobs relied on, and put again what one has taken.
@@ -220,7 +215,7 @@ class ObjectStore:
         Raises:
             Conflict: A blob was deleted, and this machine does not have it any more.
         """
-        lost = self._intents.keep(self._relied.take())
+        lost = self._kept(self._relied.take())
         gone = [digest for digest in lost if not (self.has(digest) or self._restored(digest))]
         if gone:
             raise Conflict(
@@ -236,9 +231,7 @@ class ObjectStore:
         Those that this object has put or found are believed unless a deletion names them.
         """
         doubtful = self._relied.unseen(digests)
-        based = {digest: self._based[digest] for digest in digests if digest in self._based}
-        lost = self._intents.keep({*digests, *based.values()})
-        doubtful += [digest for digest in digests if lost & {digest, based.get(digest)}]
+        doubtful += self._kept(digests)
 
         def is_missing(digest: Digest) -> bool:
             return not (self.freshen(digest) or self._restored(digest))
@@ -246,6 +239,12 @@ class ObjectStore:
         unique = list(dict.fromkeys(doubtful))
         answers = in_parallel(is_missing, unique)
         return [digest for digest, missing in zip(unique, answers, strict=True) if missing]
+
+    def _kept(self, digests: Collection[Digest]) -> list[Digest]:
+        """Object to deletions of blobs and their bases; return those that one may have taken."""
+        based = {digest: self._based[digest] for digest in digests if digest in self._based}
+        lost = self._intents.keep({*digests, *based.values()})
+        return [digest for digest in digests if lost & {digest, based.get(digest)}]
 
     def _restored(self, digest: Digest) -> bool:
         """Put a blob again from the cache, if it is there and sound."""
@@ -487,7 +486,3 @@ class ObjectStore:
             hint=f"hold verify --no-replay --store {self.url}",
             ref=digest,
         )
-
-
-def _named(base: Digest | None) -> tuple[Digest, ...]:
-    return () if base is None else (base,)

@@ -32,7 +32,7 @@ _REQUESTS: Final = 4
 _ADVICE: Final = 128 << 10
 _PROBE: Final = 8 << 20
 _DECODED: Final = ("A coded blob, decoded,", "hold compact --undo")
-_RUN: Final = 4 << 20  # plain bytes that a thread decodes at a time, or one chunk
+_RUN: Final = 2 << 20  # plain bytes that a thread decodes at a time, or one chunk
 
 
 def _may_map(fd: int) -> bool:

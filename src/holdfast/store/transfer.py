@@ -16,7 +16,7 @@ from holdfast.record import Digest
 from holdfast.remote.base import in_parallel
 from holdfast.store.base import BlobInfo, BlobStore, Buffer, Coding, Distant
 
-__all__ = ["copy_blobs", "lacking", "missing_blobs", "planned", "send_blobs"]
+__all__ = ["Planner", "copy_blobs", "lacking", "missing_blobs", "send_blobs"]
 
 _AT_ONCE: Final = 4
 _ASKED_AT_ONCE: Final = 16
@@ -52,73 +52,85 @@ def lacking(store: BlobStore, sizes: Mapping[Digest, int]) -> list[Digest]:
     return [digest for digest, is_lacking in zip(sizes, answers, strict=True) if is_lacking]
 
 
-def planned(
-    source: BlobStore,
-    to: BlobStore | None,
-    sizes: Mapping[Digest, int],
-    before: Mapping[Digest, BlobInfo] | None = None,
-) -> dict[Digest, BlobInfo]:
-    """Say in which form blobs are to be sent, and which bases go along for their sake.
+class Planner:
+    """In which form the blobs of one copy are to be sent, and which bases go along for their sake.
 
     Args:
         source: Where they are.
         to: Where they go; None where there is no store yet.
-        sizes: What is to be sent, with the sizes they must have.
-        before: What is there by then although it is not there now.
     """
-    plan = {digest: BlobInfo(digest, size, 0.0, size) for digest, size in sizes.items()}
-    if isinstance(source, Coding) and source.codes() and (to is None or isinstance(to, Coding)):
-        _Forms(source, to, before or {}).choose(plan)
-    return plan
 
+    def __init__(self, source: BlobStore, to: BlobStore | None) -> None:
+        self._to: Coding | None = to if isinstance(to, Coding) else None
+        self._source: Coding | None = None
+        if isinstance(source, Coding) and (to is None or self._to is not None) and source.codes():
+            self._source = source
+        self._forms: dict[Digest, BlobInfo | None] = {}
+        self._bases: set[Digest] | None = None
 
-class _Forms:
-    """Which blobs of one copy go coded."""
+    def expect(self, digests: Collection[Digest]) -> None:
+        """Note blobs that will be sent in the end: a base may pay for all of them together."""
+        source = self._source
+        if source is not None:
+            new = [digest for digest in digests if digest not in self._forms]
+            threads = _ASKED_AT_ONCE if isinstance(source, Distant) else 1
+            self._forms.update(
+                zip(new, in_parallel(source.find, new, threads=threads), strict=True)
+            )
 
-    def __init__(
-        self, source: Coding, to: Coding | None, before: Mapping[Digest, BlobInfo]
-    ) -> None:
-        self._source = source
-        self._to = to
-        self._before = before
+    def plan(
+        self, sizes: Mapping[Digest, int], before: Mapping[Digest, BlobInfo]
+    ) -> dict[Digest, BlobInfo]:
+        """Say how to send blobs.
 
-    def choose(self, plan: dict[Digest, BlobInfo]) -> None:
-        """Put the coded form of blobs in the place of the plain one, where it can be sent."""
-        threads = _ASKED_AT_ONCE if isinstance(self._source, Distant) else 1
-        found = in_parallel(self._source.find, plan, threads=threads)
-        coded = [
-            info
-            for info, plain in zip(found, plan.values(), strict=True)
-            if info is not None and info.stored < info.size == plain.size
-        ]
-        plan.update({info.digest: info for info in coded if info.base is None})
+        Args:
+            sizes: Which, with the sizes they must have.
+            before: What is there by then although it is not there now.
+        """
+        plan = {digest: BlobInfo(digest, size, 0.0, size) for digest, size in sizes.items()}
+        self.expect(sizes)
         differing: dict[Digest, list[BlobInfo]] = {}
-        for info in coded:
-            if info.base is not None:
+        for digest, size in sizes.items():
+            info = self._forms.get(digest)
+            if info is None or not info.stored < info.size == size:
+                continue
+            if info.base is None:
+                plan[digest] = info
+            else:
                 differing.setdefault(info.base, []).append(info)
-        needed = self._to.bases() if differing and self._to is not None else set()
         for base, infos in differing.items():
-            usable = {info.digest: info for info in infos if info.digest not in needed}
-            if usable and self._served(base, usable.values(), plan):
-                plan.update(usable)
+            if self._served(base, plan, before):
+                usable = [info for info in infos if info.digest not in self._needed_plain()]
+                plan.update({info.digest: info for info in usable})
+        return plan
+
+    def _needed_plain(self) -> set[Digest]:
+        """Return what blobs at the far end are differences to, and so must be none itself."""
+        if self._bases is None:
+            self._bases = set() if self._to is None else self._to.bases()
+        return self._bases
 
     def _served(
-        self, base: Digest, infos: Iterable[BlobInfo], plan: dict[Digest, BlobInfo]
+        self, base: Digest, plan: dict[Digest, BlobInfo], before: Mapping[Digest, BlobInfo]
     ) -> bool:
         """Say whether a base is or will be at the far end; it joins the plan where that pays."""
-        for known in (plan, self._before):
+        for known in (plan, before):
             if base in known:
                 return known[base].base is None
         there = None if self._to is None else self._to.find(base)
         if there is not None:
             return there.base is None
-        here = self._source.find(base)
+        here = None if self._source is None else self._source.find(base)
         if here is None or here.base is not None:
             return False
-        if here.stored >= sum(info.size - info.stored for info in infos):
+        if base not in self._forms and here.stored >= self._saved(base):
             return False
         plan[base] = here
         return True
+
+    def _saved(self, base: Digest) -> int:
+        infos = (info for info in self._forms.values() if info is not None and info.base == base)
+        return sum(info.size - info.stored for info in infos)
 
 
 def copy_blobs(source: BlobStore, to: BlobStore, sizes: Mapping[Digest, int]) -> None:
@@ -186,6 +198,10 @@ def _copied(source: BlobStore, to: BlobStore, info: BlobInfo) -> int:
 
 
 def _arrived(to: BlobStore, digest: Digest) -> int | None:
+    """Return the size of a blob that is there and can be decoded."""
+    if isinstance(to, Coding):
+        found = to.find(digest)
+        return None if found is None else found.size
     with contextlib.suppress(Corrupt, NotFound):
         return to.size(digest)
     return None
