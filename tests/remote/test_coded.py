@@ -12,7 +12,7 @@ from holdfast.api.housekeeping import prune, stats
 from holdfast.errors import Corrupt, HoldfastError, NotFound
 from holdfast.record import digest_hex, digest_of
 from holdfast.store.coded import Index, Part, ending
-from holdfast.store.coding import Kind, encode
+from holdfast.testing.coding import MadeCoded
 
 GRACE = 3600.0
 
@@ -146,29 +146,6 @@ def test_bases_that_are_there_already_serve(near, server, store_at, tmp_path):
     assert done.size < 1_200_000
     assert len(coded(server)) == 2
     check(store_at(server, "reader"), 0, 1)
-
-
-def test_what_a_base_needs_to_be_is_never_sent_as_differences(server, blobs_at):
-    """A blob that others are differences to would be one step too far away."""
-    plain = [np.float32(n + np.arange(9000)).tobytes() for n in range(3)]
-    far, digests = blobs_at(server), [digest_of(data) for data in plain]
-    far.put(lambda: [plain[0]])
-    assert far.put_coded(digests[1], _open(plain, 1, 0))
-    assert not far.put_coded(digests[2], _open(plain, 2, 1))
-    assert far.bases() == {digests[0]}
-    assert not far.has(digests[2])
-
-
-class _open:  # noqa: N801 - stands in for an open coded blob
-    def __init__(self, plain, which, base):
-        self.plain, self.base = plain[which], digest_of(plain[base])
-        kinds = [Kind(len(self.plain), 4, True)]
-        below = (self.base, memoryview(plain[base]))
-        self.file = memoryview(b"".join(encode(memoryview(self.plain), kinds, base=below)))
-        self.size, self.stored = len(self.plain), len(self.file)
-
-    def pieces(self):
-        yield memoryview(self.plain)
 
 
 def test_a_save_knows_what_is_there_coded(near, server, store_at):
@@ -382,7 +359,7 @@ def test_a_chain_of_bases_is_refused(server, blobs_at):
     digests = [digest_of(data) for data in plain]
     server.put(key(digests[0]), plain[0])
     for n in (1, 2):
-        server.put(key(digests[n], "coded"), bytes(_open(plain, n, n - 1).file))
+        server.put(key(digests[n], "coded"), bytes(MadeCoded(plain[n], plain[n - 1]).file))
     store = blobs_at(server)
     assert store.read(digests[1]) == plain[1]
     store = blobs_at(server, "another")
