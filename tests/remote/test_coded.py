@@ -19,7 +19,7 @@ GRACE = 3600.0
 
 def weights(step):
     rng = np.random.default_rng(0)
-    base = rng.standard_normal((2, 270_000)) * 0.02
+    base = rng.standard_normal((2, 15_000)) * 0.02
     moved = np.random.default_rng(step + 1).standard_normal(base.shape) * 2e-7 * step
     return {f"layer.{n}": row.astype("f4") for n, row in enumerate(base + moved)}
 
@@ -35,7 +35,7 @@ def store_with_a_base_and_two_fine_tunes(tmp_path_factory):
     for step in range(3):
         holdfast.save(weights(step), "net", store=store)
     compact(keep=0, store=store)
-    assert len(store.blobs.bases()) == 2
+    assert len(store.blobs.bases()) == 1
     return store.path
 
 
@@ -68,7 +68,7 @@ def test_a_series_goes_over_coded_and_comes_back(near, server, store_at, tmp_pat
     assert (done.size, done.blobs) == (dry.size, dry.blobs)
     there = {k: len(data) for k, (data, _) in server.objects.items() if "sha256/" in k}
     assert sum(there.values()) == done.size
-    assert len(coded(server)) == 6
+    assert len(coded(server)) == 3
     assert near.push(refs, far).size == 0
     check(store_at(server, "reader"), 0, 1, 2)
     told, here = stats(store=far), stats(store=near)
@@ -115,7 +115,7 @@ def test_one_fine_tune_without_its_base_goes_plain(near, server, store_at):
     far = store_at(server)
     done = near.push("net@v2", far)
     assert coded(server) == []
-    assert done.size > 2_160_000
+    assert done.size > 120_000
     near.push("net@v3", far)
     check(far, 1, 2)
 
@@ -128,7 +128,7 @@ def test_a_base_that_pays_goes_along_and_stays(near, server, store_at):
     far = store_at(server)
     done = near.push("net", far, history=True)
     plain = 7 * sum(v.nbytes for v in weights(0).values())
-    assert done.size < 0.5 * plain
+    assert done.size < 0.6 * plain
     for _ in range(3):
         server.clock += 2 * GRACE
         assert prune(store=far).blobs == 0
@@ -143,8 +143,8 @@ def test_bases_that_are_there_already_serve(near, server, store_at, tmp_path):
     far = store_at(server)
     other.push("net", far)
     done = near.push("net@v2", far)
-    assert done.size < 1_200_000
-    assert len(coded(server)) == 2
+    assert done.size < 70_000
+    assert len(coded(server)) == 1
     check(store_at(server, "reader"), 0, 1)
 
 
@@ -161,7 +161,7 @@ def test_a_save_knows_what_is_there_coded(near, server, store_at):
 
 def test_lazy_tensors_fetch_a_coded_blob_once(near, server, store_at):
     far = store_at(server)
-    small = {f"s{n}": np.full(30_000, n / 7) for n in range(9)}
+    small = {f"s{n}": np.full(900, n / 7) for n in range(9)}
     holdfast.save(small, "net", store=near)
     compact(keep=0, store=near)
     near.push("net@v4", far)
@@ -204,7 +204,7 @@ def test_a_base_that_was_announced_is_kept_for_what_came_meanwhile(near, server,
     server.clock += 2 * GRACE
     assert prune(store=far).waiting > 0
     near.push("net@v2", store_at(server, "pusher"))
-    assert len(coded(server)) == 4
+    assert len(coded(server)) == 2
     for _ in range(3):
         server.clock += 2 * GRACE
         prune(store=store_at(server, "pruner"))
@@ -214,7 +214,7 @@ def test_a_base_that_was_announced_is_kept_for_what_came_meanwhile(near, server,
 
 @pytest.mark.parametrize(
     "verb",
-    ["put", *(pytest.param(v, marks=pytest.mark.slow) for v in ("head", "list", "create", "get"))],
+    ["create", *(pytest.param(v, marks=pytest.mark.slow) for v in ("put", "head", "list", "get"))],
 )
 def test_a_push_beside_a_prune_at_every_request(near, server, store_at, verb):
     """A prune that wants the base runs whole between any two requests of a push against it."""
