@@ -37,6 +37,7 @@ __all__ = ["ObjectStore"]
 _FETCHED_AT_ONCE: Final = 8
 _EMPTY: Final = digest_of(b"")
 _CHANGES: Final = 2
+_TOO_FAR: Final = "its base is itself coded as differences to another blob"
 
 
 class ObjectStore:
@@ -185,8 +186,6 @@ class ObjectStore:
         Its base is protected from deletions before it comes: what is told of it is there first, and
         what was announced before that is objected to.
         """
-        if coded.base is not None and not self._serves(coded.base):
-            return False
         require_decodes(coded, digest)
         self._coded.announce(digest, coded)
         self._intents.keep([digest] if coded.base is None else [digest, coded.base])
@@ -276,10 +275,11 @@ class ObjectStore:
         """
         return self._cache.open(digest) or self._arrived(digest)
 
-    def _arrived(self, digest: Digest) -> LocalReading:
+    def _arrived(self, digest: Digest, *, alone: bool = False) -> LocalReading:
+        """Fetch a blob; with ``alone`` one that takes no other blob to decode it."""
         for last in (False, True):
             try:
-                held = self._cache.add(self.stream(digest))
+                held = self._cache.add(self._plain(digest, alone=alone))
             except Corrupt:
                 if last or not self._doubted(digest):
                     raise
@@ -322,6 +322,9 @@ class ObjectStore:
 
     def stream(self, digest: Digest) -> Iterator[bytes | memoryview]:
         """Yield a blob's bytes in order, not hashed, several parts under way; ``NotFound``."""
+        return self._plain(digest, alone=False)
+
+    def _plain(self, digest: Digest, *, alone: bool) -> Iterator[bytes | memoryview]:
         if digest == _EMPTY and self.has(digest):
             return
         for _ in range(_CHANGES):  # a coded one goes when it has been put plain
@@ -335,6 +338,8 @@ class ObjectStore:
                 if coded is not None:
                     self._decoded.add(digest)
                     with contextlib.closing(coded):
+                        if alone and coded.base is not None:
+                            raise Corrupt(_TOO_FAR, ref=digest)
                         yield from coded.pieces()
                     return
         raise self._absent(digest)
@@ -357,10 +362,7 @@ class ObjectStore:
             if coded in self._renewed and base not in self._fetched:
                 self._cache.drop(base)
             try:
-                reading = self._cache.open(base)
-                if reading is None:
-                    self._require_alone(base)
-                    reading = self._arrived(base)
+                reading = self._cache.open(base) or self._arrived(base, alone=True)
                 with contextlib.closing(reading):
                     return reading.view()
             except (Corrupt, NotFound) as error:
@@ -371,11 +373,6 @@ class ObjectStore:
                 ) from error
 
         return bytes_of
-
-    def _require_alone(self, base: Digest) -> None:
-        found = self._alone(base)
-        if found is not None and found.base is not None:
-            raise Corrupt("its base is itself coded as differences to another blob")
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` with one request, not hashed.
