@@ -327,7 +327,10 @@ HOSTILE = {
     "no index": bytes(100),
     "longer index than file": b"{}" + (1 << 40).to_bytes(8, "little"),
     "another blob": _index(9, [_constant(9)]),
-    "more than any machine has": _index(1 << 50, [_constant(1 << 50)]),
+    "more than any machine has": _index(
+        1 << 41,
+        [Part(size=1 << 41, width=8, kind="bytes", chunk=1 << 24, planes=(-2,) * (1 << 17))],
+    ),
     "more bytes than parts": _index(1 << 20, [_constant(9)]),
     "frames that are not there": _index(9, [_constant(9, planes=(5,))]),
     "frame that lies": b"12345" + _index(9, [_constant(9, planes=(5,))]),
@@ -352,6 +355,20 @@ def test_a_hostile_object_is_refused(server, blobs_at, what):
     assert list(store.list())
     assert not store._cache.has(NAME)
     assert not list(store._cache.folder.glob("new-*"))
+
+
+def test_a_coded_blob_that_is_too_long_is_not_decoded(near, server, store_at):
+    """Some bytes that stand for a gigabyte: the content says how long the piece is."""
+    far = store_at(server)
+    near.push("net@v1", far)
+    (digest,) = pieces(near, "net@v1")
+    server.put(key(digest, "coded"), _index(1 << 30, [_constant(1 << 30, planes=(-8,) * 64)]))
+    reader = store_at(server, "reader")
+    with pytest.raises(Corrupt, match="it says that it has 1073741824 bytes"):
+        holdfast.load("net", store=reader)
+    tensors = holdfast.get("net", store=store_at(server, "another")).tensors()
+    with pytest.raises(Corrupt, match="it says that it has 1073741824 bytes"):
+        tensors["layer.0"]
 
 
 def test_a_chain_of_bases_is_refused(server, blobs_at):

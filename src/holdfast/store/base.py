@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from holdfast.errors import Corrupt
@@ -229,6 +229,9 @@ class CheckFiles(Protocol):
 @runtime_checkable
 class Distant(Protocol):
     """What a blob store offers besides when each of its answers takes a while."""
+
+    def expect(self, sizes: Mapping[Digest, int]) -> None:
+        """Note how long blobs must be, so that a longer one is refused before it is decoded."""
 
     def prefetch(self, digests: Iterable[Digest]) -> None:
         """Bring blobs near, several at once; what fails is told when it is opened."""

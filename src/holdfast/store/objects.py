@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from holdfast.errors import Conflict, Corrupt, NoStore, NotFound
@@ -28,6 +28,7 @@ from holdfast.store.base import BlobInfo, Buffer, Coded, Disposal, Unneeded
 from holdfast.store.bucket_coded import BucketCoded, coded_key
 from holdfast.store.cache import BlobCache
 from holdfast.store.disposal import BLOBS, Deletions, Relied, blob_key
+from holdfast.store.downloads import Downloads
 from holdfast.store.intents import Intents
 from holdfast.store.local import MARKER, README
 from holdfast.store.reading import CodedReading, LocalReading
@@ -35,9 +36,6 @@ from holdfast.store.reading import CodedReading, LocalReading
 __all__ = ["ObjectStore"]
 
 _FETCHED_AT_ONCE: Final = 8
-_EMPTY: Final = digest_of(b"")
-_CHANGES: Final = 2
-_TOO_FAR: Final = "its base is itself coded as differences to another blob"
 
 
 class ObjectStore:
@@ -61,10 +59,8 @@ class ObjectStore:
         self._intents = Intents(bucket)
         self._relied = Relied()
         self._coded = BucketCoded(bucket, cache)
-        self._based: dict[Digest, Digest] = {}  # bases of blobs that were found to be differences
-        self._renewed: set[Digest] = set()
-        self._fetched: set[Digest] = set()
-        self._decoded: set[Digest] = set()
+        self._downloads = Downloads(bucket, cache, self._coded)
+        self._based = self._downloads.based
 
     @classmethod
     def create(cls, bucket: Bucket, cache: BlobCache) -> ObjectStore:
@@ -112,7 +108,7 @@ class ObjectStore:
         """Return its plain size in bytes; raises ``NotFound``."""
         found = self.find(digest)
         if found is None:
-            raise self._absent(digest)
+            raise self._downloads.absent(digest)
         return found.size
 
     def find(self, digest: Digest) -> BlobInfo | None:
@@ -178,7 +174,7 @@ class ObjectStore:
 
     def open_coded(self, digest: Digest) -> CodedReading | None:
         """Fetch the coded form of a blob, None where there is none; raises ``Corrupt``."""
-        return self._coded.open(digest, self._base_of(digest))
+        return self._downloads.open_coded(digest)
 
     def put_coded(self, digest: Digest, coded: Coded) -> bool:
         """Store a blob in the coded form that it has elsewhere; see ``Coding.put_coded``.
@@ -273,33 +269,7 @@ class ObjectStore:
         What was fetched is hashed on arrival; what lies in the cache is not hashed again. What is
         coded is kept there decoded, so that it is mapped like any other.
         """
-        return self._cache.open(digest) or self._arrived(digest)
-
-    def _arrived(self, digest: Digest, *, alone: bool = False) -> LocalReading:
-        """Fetch a blob; with ``alone`` one that takes no other blob to decode it."""
-        for last in (False, True):
-            try:
-                held = self._cache.add(self._plain(digest, alone=alone))
-            except Corrupt:
-                if last or not self._doubted(digest):
-                    raise
-                continue
-            if held.digest == digest:
-                self._fetched.add(digest)
-                return held.reading
-            held.reading.close()
-            self._cache.drop(held.digest)
-            if not self._doubted(digest):
-                break
-        raise self.damaged(digest)
-
-    def _doubted(self, digest: Digest) -> bool:
-        """Say whether a copy on this machine of the blob's base may be what went bad."""
-        base = self._based.get(digest)
-        if base is None or base in self._fetched:
-            return False
-        self._renewed.add(digest)
-        return True
+        return self._downloads.open(digest)
 
     def prefetch(self, digests: Iterable[Digest]) -> None:
         """Fetch blobs into the cache, several at once; what fails is told when it is opened."""
@@ -317,62 +287,15 @@ class ObjectStore:
 
     def renew(self, digest: Digest) -> bool:
         """Forget the cached copy of a blob, which may have gone bad; False when there is none."""
-        self._renewed.add(digest)
-        return self._cache.drop(digest)
+        return self._downloads.renew(digest)
+
+    def expect(self, sizes: Mapping[Digest, int]) -> None:
+        """Note how long blobs must be, so that a longer one is refused before it is decoded."""
+        self._downloads.expect(sizes)
 
     def stream(self, digest: Digest) -> Iterator[bytes | memoryview]:
         """Yield a blob's bytes in order, not hashed, several parts under way; ``NotFound``."""
-        return self._plain(digest, alone=False)
-
-    def _plain(self, digest: Digest, *, alone: bool) -> Iterator[bytes | memoryview]:
-        if digest == _EMPTY and self.has(digest):
-            return
-        for _ in range(_CHANGES):  # a coded one goes when it has been put plain
-            chunks = self._bucket.stream(blob_key(digest))
-            if chunks is not None:
-                with self._told(digest):
-                    yield from chunks
-                return
-            with self._told(digest):
-                coded = self.open_coded(digest)
-                if coded is not None:
-                    self._decoded.add(digest)
-                    with contextlib.closing(coded):
-                        if alone and coded.base is not None:
-                            raise Corrupt(_TOO_FAR, ref=digest)
-                        yield from coded.pieces()
-                    return
-        raise self._absent(digest)
-
-    @contextlib.contextmanager
-    def _told(self, digest: Digest) -> Iterator[None]:
-        """Say of a damaged object which blob it is."""
-        try:
-            yield
-        except Corrupt as error:
-            if error.ref == digest:
-                raise
-            raise self.damaged(digest, f" ({error.message})") from error
-
-    def _base_of(self, coded: Digest) -> Callable[[Digest], memoryview]:
-        """Return what gives the bytes of a coded blob's base, for its reading."""
-
-        def bytes_of(base: Digest) -> memoryview:
-            self._based[coded] = base
-            if coded in self._renewed and base not in self._fetched:
-                self._cache.drop(base)
-            try:
-                reading = self._cache.open(base) or self._arrived(base, alone=True)
-                with contextlib.closing(reading):
-                    return reading.view()
-            except (Corrupt, NotFound) as error:
-                raise Corrupt(
-                    f"The blob {coded} cannot be decoded: {error.message}",
-                    hint=f"hold verify --no-replay --store {self.url}",
-                    ref=coded,
-                ) from error
-
-        return bytes_of
+        return self._downloads.stream(digest)
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` with one request, not hashed.
@@ -436,13 +359,7 @@ class ObjectStore:
 
     def damaged(self, digest: Digest, what: str = "") -> Corrupt:
         """Word the error for a blob whose bytes are not those of its name."""
-        key = (coded_key if digest in self._decoded else blob_key)(digest)
-        return Corrupt(
-            f"The bytes of {self.url}/{key} are not what was saved{what}: "
-            "their SHA-256 is not the object's name.",
-            hint=f"hold verify --no-replay --store {self.url}",
-            ref=digest,
-        )
+        return self._downloads.damaged(digest, what)
 
     def delete(
         self,
@@ -476,10 +393,3 @@ class ObjectStore:
         for digest in gone:
             self.renew(digest)
         return disposal
-
-    def _absent(self, digest: Digest) -> NotFound:
-        return NotFound(
-            f"The blob {digest} is not in the store {self.url}.",
-            hint=f"hold verify --no-replay --store {self.url}",
-            ref=digest,
-        )

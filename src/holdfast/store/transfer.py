@@ -165,6 +165,8 @@ def send_blobs(
         Corrupt: A blob is damaged at its source, or arrived otherwise than it was sent.
         NotFound: A blob is not at its source.
     """
+    if isinstance(source, Distant):
+        source.expect({info.digest: info.size for info in plan.values()})
     lock = threading.Lock()
     sent: dict[Digest, int] = {}
 
