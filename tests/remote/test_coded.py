@@ -1,15 +1,17 @@
 """Coded blobs in a bucket: sent as they are, read as if they were plain, kept with their bases."""
 
+import itertools
 import shutil
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import holdfast
 from holdfast.api.compacting import compact
 from holdfast.api.history import forget
 from holdfast.api.housekeeping import prune, stats
-from holdfast.errors import Corrupt, HoldfastError, NotFound
+from holdfast.errors import Corrupt, HoldfastError, NotFound, PartlyDone, RemoteError
 from holdfast.record import digest_hex, digest_of
 from holdfast.store.coded import Index, Part, ending
 from holdfast.testing.coding import MadeCoded
@@ -254,6 +256,63 @@ def test_a_push_beside_a_prune_at_every_request(near, server, store_at, verb):
     assert at > 0
 
 
+def test_two_that_code_one_blob_otherwise_keep_both_bases(server, blobs_at):
+    """Whoever puts last wins, and either base may be the one that is needed."""
+    plain = [np.float32(n + np.arange(9000)).tobytes() for n in range(3)]
+    first, second, blob = (digest_of(data) for data in plain)
+    one, two = blobs_at(server, "one"), blobs_at(server, "two")
+    for data in plain[:2]:
+        one.put(lambda data=data: [data])
+
+    def between(verb, name):
+        if verb == "put" and name == key(blob, "coded"):
+            server.before = lambda *_: None
+            assert two.put_coded(blob, MadeCoded(plain[2], plain[1]))
+
+    server.before = between
+    assert one.put_coded(blob, MadeCoded(plain[2], plain[0]))
+    assert one.bases() == {first, second}
+    server.clock += 2 * GRACE
+    pruner = blobs_at(server, "pruner")
+    for _ in range(3):
+        unneeded = lambda some: [digest for digest in some if digest != blob]  # noqa: E731
+        assert pruner.dispose([first, second], unneeded=unneeded, grace=GRACE).deleted == 0
+        server.clock += 2 * GRACE
+    assert blobs_at(server, "reader").read(blob) == plain[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["put", "create", "get", "head", "list"])
+def test_a_server_that_dies_at_any_request_of_a_push(near, server, store_at, verb):
+    """Nothing half is visible, and the next push goes on and ends as if nothing had been."""
+    refs = ["net@v1", "net@v2", "net@v3"]
+    for at in itertools.count(step=1 if verb in ("put", "create") else 5):
+        seen = [0]
+
+        def dies(asked, _, seen=seen, at=at):
+            seen[0] += asked == verb
+            if asked == verb and seen[0] > at:
+                raise RemoteError("the server is gone")
+
+        far = store_at(server, f"machine{at}")
+        far.blobs._bucket.require_create_only()
+        server.before = dies
+        try:
+            near.push(refs, far)
+        except (RemoteError, PartlyDone):
+            server.before = lambda *_: None
+            reader = store_at(server, f"reader{at}")
+            for version in (
+                v for m in reader.catalogue.names() for v in holdfast.versions(m.name, store=reader)
+            ):
+                holdfast.verify(version.ref, store=reader, replay=False)
+        else:
+            break
+    server.before = lambda *_: None
+    check(store_at(server, "reader"), 0, 1, 2)
+    assert len(coded(server)) == 3
+
+
 def test_a_base_that_is_gone_is_told_and_a_save_repairs(near, server, store_at, tmp_path):
     far = store_at(server)
     near.push(["net@v1", "net@v2"], far)
@@ -383,6 +442,26 @@ def test_a_chain_of_bases_is_refused(server, blobs_at):
     with pytest.raises(Corrupt, match="itself coded as differences"):
         store.read(digests[2])
     assert store.find(digests[2]) is None
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.integers(0, 10**9), byte=st.integers(1, 255), cut=st.booleans())
+def test_whatever_is_changed_in_an_object_it_is_refused_or_right(server, blobs_at, at, byte, cut):
+    plain = [np.float32(n + np.arange(3000)).tobytes() for n in range(2)]
+    base, digest = (digest_of(data) for data in plain)
+    server.put(key(base), plain[0])
+    made = bytearray(MadeCoded(plain[1], plain[0]).file)
+    place = at % len(made)
+    made[place] ^= byte
+    server.put(key(digest, "coded"), bytes(made[:place] if cut else made))
+    try:
+        assert blobs_at(server).read(digest) == plain[1]
+    except HoldfastError:
+        assert not blobs_at(server)._cache.has(digest)
+    else:
+        blobs_at(server).renew(digest)
 
 
 def test_a_blob_that_is_nowhere_is_not_found(server, blobs_at):
