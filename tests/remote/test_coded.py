@@ -468,3 +468,26 @@ def test_a_blob_that_is_nowhere_is_not_found(server, blobs_at):
     server.put(key(digest_of(b"x"), "coded"), b"something")
     with pytest.raises(NotFound):
         blobs_at(server).read(NAME)
+
+
+def test_lists_that_lag_behind_cost_nobody_a_base(near, server, store_at):
+    """What a push has just put is not in the lists of a prune that runs beside it."""
+    first = store_at(server, "first")
+    near.push("net@v1", first)
+    forget(["net@v1"], store=first)
+    server.clock += 2 * GRACE
+    assert prune(store=first).waiting > 0
+    real, hidden = server.list, set()
+    server.list = lambda folder, after="": (
+        found for found in real(folder, after) if found.key not in hidden
+    )
+    before = {*server.objects}
+    near.push("net@v2", store_at(server, "pusher"))
+    hidden |= {k for k in server.objects if k not in before and k.startswith("coded/")}
+    server.clock += GRACE + 1
+    prune(store=store_at(server, "pruner"))
+    hidden.clear()
+    for _ in range(2):
+        server.clock += 2 * GRACE
+        prune(store=store_at(server, "later"))
+    holdfast.verify("net@v2", store=store_at(server, "reader"), replay=False)
