@@ -10,6 +10,7 @@ from holdfast.record import Digest, digest_hex
 from holdfast.remote.bucket import Bucket
 from holdfast.store.cache import BlobCache
 from holdfast.store.objects import ObjectStore
+from holdfast.testing.coding import CodingConformance
 from holdfast.testing.logs import LogConformance
 from holdfast.testing.stores import StoreConformance
 
@@ -29,6 +30,22 @@ class TestStore(StoreConformance):
 
 
 class TestStoreWithoutRoomForACache(TestStore):
+    @pytest.fixture
+    def store(self, server, blobs_at):
+        return blobs_at(server, limit=0)
+
+
+class TestCoding(CodingConformance):
+    @pytest.fixture
+    def store(self, server, blobs_at):
+        return blobs_at(server)
+
+    @pytest.fixture
+    def lose(self, server):
+        return lambda digest: server.objects.pop(f"coded/sha256/{digest_hex(digest)}")
+
+
+class TestCodingWithoutRoomForACache(TestCoding):
     @pytest.fixture
     def store(self, server, blobs_at):
         return blobs_at(server, limit=0)
@@ -64,6 +81,16 @@ class TestStoreThroughObstore(StoreConformance):
     @pytest.fixture
     def store(self, memory_bucket, tmp_path: Path):
         return ObjectStore.create(memory_bucket, BlobCache(tmp_path, 1 << 30))
+
+
+class TestCodingThroughObstore(CodingConformance):
+    @pytest.fixture
+    def store(self, memory_bucket, tmp_path: Path):
+        return ObjectStore.create(memory_bucket, BlobCache(tmp_path, 1 << 30))
+
+    @pytest.fixture
+    def lose(self, memory_bucket):
+        return lambda digest: memory_bucket.delete([f"coded/sha256/{digest_hex(digest)}"])
 
 
 class TestLogThroughObstore(LogConformance):

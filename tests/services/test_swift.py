@@ -16,12 +16,16 @@ import pytest
 
 import holdfast
 from holdfast.api import remotes
+from holdfast.api.compacting import compact
+from holdfast.api.history import forget
+from holdfast.api.housekeeping import prune
 from holdfast.catalogue.bucket import BucketLog
 from holdfast.errors import NoStore, RemoteError
 from holdfast.record import Digest, digest_hex, digest_of
 from holdfast.remote.requests import ObstoreRequests
 from holdfast.store.cache import BlobCache
 from holdfast.store.objects import ObjectStore
+from holdfast.testing.coding import CodingConformance
 from holdfast.testing.logs import LogConformance
 from holdfast.testing.stores import StoreConformance
 
@@ -43,6 +47,16 @@ class TestStore(StoreConformance):
             store.renew(digest)
 
         return flip
+
+
+class TestCoding(CodingConformance):
+    @pytest.fixture
+    def store(self, url, tmp_path):
+        return ObjectStore.create(remotes._bucket(url), BlobCache(tmp_path, 1 << 30))
+
+    @pytest.fixture
+    def lose(self, url):
+        return lambda d: remotes._bucket(url).delete([f"coded/sha256/{digest_hex(d)}"])
 
 
 class TestLog(LogConformance):
@@ -110,6 +124,34 @@ def test_a_push_of_the_second_version_sends_one_layer(url, swift, tmp_path):
     sent = swift.bytes_on_disk() - before
     assert model["layer3"].nbytes <= sent <= model["layer3"].nbytes + 20_000
     assert done.versions == [("net@v2", "net@v2", True)]
+
+
+def test_fine_tunes_go_and_come_as_differences(url, swift, machine, tmp_path):
+    """The bytes that the server keeps are those that the folder keeps."""
+    near = holdfast.Store.create(tmp_path / "near")
+    base = net(layers=2)
+    models = [
+        {k: (v * (1 + step * 1e-6)).astype("f4") for k, v in base.items()} for step in range(4)
+    ]
+    for model in models:
+        holdfast.save(model, "net", store=near)
+    compact(keep=0, store=near)
+    before = swift.bytes_on_disk()
+    done = near.push("net", url, history=True)
+    occupied = swift.bytes_on_disk() - before
+    assert done.size <= occupied < done.size + 20_000
+    assert done.size < 0.7 * 4 * sum(v.nbytes for v in models[0].values())
+    with machine("ben's"):
+        assert all(same(holdfast.load(f"net@v{n}", store=url), m) for n, m in enumerate(models, 1))
+        forget(["net@v1", "net@v3"], store=url)
+        assert prune(grace=0, store=url).blobs > 0
+        back = holdfast.Store.create(tmp_path / "back")
+        back.pull(["net@v2", "net@v4"], url)
+        assert len(back.blobs.bases()) == 2
+        assert same(holdfast.load("net", store=back), models[3])
+    with machine("cleo's"):
+        assert same(holdfast.load("net@v2", store=url), models[1])
+        holdfast.verify("net@v4", store=url)
 
 
 def test_a_bucket_can_be_copied_into_a_folder(url, tmp_path):

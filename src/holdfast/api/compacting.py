@@ -16,6 +16,7 @@ from holdfast.catalogue.history import VersionInfo
 from holdfast.codec.tensors import ITEMSIZE
 from holdfast.errors import Corrupt, NotFound, Unsupported
 from holdfast.record import Content, Digest, FileEntry, Manifest, Piece, Record
+from holdfast.store.base import Distant
 from holdfast.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -94,11 +95,7 @@ def compact(
     """
     opened = the_store(store)
     if not isinstance(opened.blobs, LocalStore):
-        raise Unsupported(
-            f"The store {opened.url} is not a folder, and only stores in folders are compacted.",
-            hint=f"hold pull NAME {opened.url} --store ./models",
-            ref=opened.url,
-        )
+        raise _no_folder(opened)
     live = list(opened.catalogue.live())
     _require_known(names, live)
     chosen = [info for info in live if not names or info.name in names]
@@ -115,6 +112,15 @@ def compact(
     if dry_run:
         return Compacted(len(jobs), 0, shown)
     return Compacted(*_run(opened.blobs, jobs), shown)
+
+
+def _no_folder(store: Store) -> Unsupported:
+    what = f"The store {store.url} is not a folder, and only stores in folders are compacted."
+    hint = f"hold pull NAME {store.url} --store ./models"
+    if isinstance(store.blobs, Distant):
+        what += " What is pushed from one is sent, and kept there, as it is coded in it."
+        hint = f"hold compact --store ./models && hold push NAME {store.url} --store ./models"
+    return Unsupported(what, hint=hint, ref=store.url)
 
 
 def _require_known(names: Sequence[str], live: Sequence[VersionInfo]) -> None:

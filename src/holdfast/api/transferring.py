@@ -19,8 +19,8 @@ from holdfast.catalogue.mirror import append_all, beyond
 from holdfast.environment import capture
 from holdfast.errors import Corrupt, HoldfastError, NoStore, PartlyDone, UsageError
 from holdfast.record import Digest
-from holdfast.store.base import Distant
-from holdfast.store.transfer import copy_blobs, lacking, missing_blobs
+from holdfast.store.base import BlobInfo, Distant
+from holdfast.store.transfer import Planner, lacking, missing_blobs, send_blobs
 
 __all__ = ["Sent", "Transfer", "far_end", "partly_done", "transfer"]
 
@@ -50,8 +50,8 @@ class Transfer(NamedTuple):
         to: The far end.
         versions: The versions, in order.
         blobs: Blobs sent.
-        size: Their bytes.
-        shared: Bytes that were at the far end already.
+        size: Bytes that went over, fewer where blobs are coded.
+        shared: Plain bytes that were at the far end already.
         aliases: Aliases set at the far end, ``alias = name@vN``.
         failed: Why versions or names were not sent, by reference.
         checks: Results of checks that went along with it, to or from a registry.
@@ -120,6 +120,8 @@ def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
     if executor is not None and far is not None and not dry_run:
         sending.send_ahead(names, executor, history=history)
     errors: list[HoldfastError] = []
+    if not history and len(names) > 1:
+        sending.expect(names)
     for ref in dict.fromkeys(names):
         try:
             if history:
@@ -177,13 +179,15 @@ class _Sending:
         self._dry_run = dry_run
         self._sizes: dict[Digest, int] = {}
         self._sent: dict[Digest, int] = {}
+        self._planner = Planner(source.blobs, None if far is None else far.blobs)
+        self._planned: dict[Digest, BlobInfo] = {}  # that a dry run would have sent by now
         self._versions: dict[str, Sent] = {}
         self._aliases: list[str] = []
         self.failed: dict[str, str] = {}
 
     def result(self) -> Transfer:
         sent = sum(self._sent.values())
-        shared = sum(self._sizes.values()) - sent
+        shared = sum(size for digest, size in self._sizes.items() if digest not in self._sent)
         versions = list(self._versions.values())
         blobs = len(self._sent)
         return Transfer(self._place, versions, blobs, sent, shared, self._aliases, self.failed)
@@ -210,6 +214,14 @@ class _Sending:
                 for info in infos:
                     if self._there(info) is None:
                         yield f"{info.name}@v{info.number}"
+
+    def expect(self, refs: Iterable[str]) -> None:
+        """Look at all versions first, since a base may serve several; what fails is told later."""
+        for ref in refs:
+            with suppress(HoldfastError):
+                info = resolve(ref, self._source)
+                if self._there(info) is None:
+                    self._planner.expect(_wanted(self._source, info).sizes)
 
     def send(self, ref: str, *, aliases: bool) -> None:
         """Send one version under the next free number."""
@@ -266,13 +278,18 @@ class _Sending:
 
     def _copy(self, wanted: Iterable[_Wanted]) -> None:
         sizes = {digest: size for item in wanted for digest, size in item.sizes.items()}
-        missing = list(sizes) if self._far is None else lacking(self._far.blobs, sizes)
+        far = None if self._far is None else self._far.blobs
+        missing = list(sizes) if far is None else lacking(far, sizes)
         self._sizes.update(sizes)
-        todo = {digest: sizes[digest] for digest in missing}
-        if self._far is not None and not self._dry_run:
-            with counted("sending", sum(todo.values())) as progress:
-                copy_blobs(self._source.blobs, self._far.blobs, todo, progress)
-        self._sent.update(todo)
+        todo = {digest: sizes[digest] for digest in missing if digest not in self._planned}
+        plan = self._planner.plan(todo, self._planned)
+        sent = {info.digest: info.stored for info in plan.values()}
+        if far is not None and not self._dry_run:
+            with counted("sending", sum(sent.values())) as progress:
+                sent = send_blobs(self._source.blobs, far, plan, progress)
+        else:
+            self._planned.update(plan)
+        self._sent.update(sent)
 
     def _committed(self, far: Store, wanted: _Wanted) -> VersionInfo:
         """Make a version visible at the far end, and see that its blobs are still there."""
@@ -359,13 +376,15 @@ def _copied(source: Store, far: Store, refs: Sequence[str]) -> dict[Digest, int]
     """Copy the blobs of versions, up to the first that fails, in whatever process this is.
 
     Returns:
-        The sizes of those that were not there.
+        The bytes that went over of those that were not there.
     """
     sent: dict[Digest, int] = {}
     with suppress(HoldfastError):
-        for ref in refs:
-            sizes = _wanted(source, resolve(ref, source)).sizes
+        wanted = [_wanted(source, resolve(ref, source)).sizes for ref in refs]
+        planner = Planner(source.blobs, far.blobs)
+        for sizes in wanted:
+            planner.expect(sizes)
+        for sizes in wanted:
             todo = {digest: sizes[digest] for digest in lacking(far.blobs, sizes)}
-            copy_blobs(source.blobs, far.blobs, todo)
-            sent |= todo
+            sent |= send_blobs(source.blobs, far.blobs, planner.plan(todo, {}))
     return sent

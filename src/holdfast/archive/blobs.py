@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from holdfast.archive import layout
 from holdfast.archive.stamps import Identity, Stamps
 from holdfast.errors import Corrupt, HoldfastError, NotFound
-from holdfast.record import Digest, TensorEntry, digest_of
+from holdfast.record import Digest, Piece, TensorEntry, digest_of, parse_digest
 from holdfast.remote.base import in_parallel
 from holdfast.store.base import BlobStore, Distant
 from holdfast.store.local import LocalStore
@@ -76,6 +76,8 @@ class Blobs:
 
     def views(self, wanted: Sequence[tuple[Digest, int, str]]) -> list[memoryview]:
         """Return the bytes of blobs given as (digest, size, what it holds)."""
+        if isinstance(self._store, Distant):
+            self._store.expect({digest: size for digest, size, _ in wanted})
         opened = in_parallel(lambda item: self._viewed(*item), wanted, self._at_once())
         views = [each.view for each in opened]
         doubtful = self._doubtful([digest for digest, _, _ in wanted], opened)
@@ -136,11 +138,12 @@ class Blobs:
                 return view, identity
         raise self._store.damaged(digest, f" (it holds {what})")
 
-    def part(self, blob: Digest, offset: int, entry: TensorEntry) -> memoryview | None:
+    def part(self, piece: Piece, offset: int, entry: TensorEntry) -> memoryview | None:
         """Return one tensor of a group by a ranged read, hashed; None where that saves nothing."""
-        size = layout.nbytes(entry)
+        size, blob = layout.nbytes(entry), parse_digest(piece.digest)
         if not isinstance(self._store, Distant) or self._store.near(blob) or not size:
             return None
+        self._store.expect({blob: piece.size})
         data = memoryview(bytearray(self._store.read_range(blob, offset, size)))
         if self._verify != "never":
             self.checked = "hashed"

@@ -246,7 +246,7 @@ class Tensors(Mapping[str, TensorView]):
             return None
         self._touched.add(number)
         assert isinstance(entry, TensorEntry)  # noqa: S101 - the plan is of the content's tensors
-        return self._source.part(parse_digest(self._pieces[number + 1].digest), offset, entry)
+        return self._source.part(self._pieces[number + 1], offset, entry)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -18,13 +18,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from holdfast.errors import RemoteError
-from holdfast.remote.base import Found, Requests
+from holdfast.errors import Corrupt, RemoteError
+from holdfast.remote.base import Found, Requests, in_parallel
 
 __all__ = ["Bucket"]
 
 _REMEMBERED: Final = 7 * 86_400.0
 _RACERS: Final = 8
+# Parts of a download, and how many of one object are under way: what is held in memory at once is
+# their product for each object that is fetched.
+_PART: Final = 8 << 20
+_AT_ONCE: Final = 2
 _ROUNDS: Final = 4
 _BODY: Final = 64 << 10  # a long request leaves a server that is not careful more time to err
 _IGNORED, _ONE_BY_ONE, _ATOMIC = "ignored", "one by one", "atomic"
@@ -68,6 +72,25 @@ class Bucket:
     def list(self, folder: str, after: str = "") -> Iterator[Found]:
         """Yield the objects below a folder whose keys sort behind ``after``."""
         yield from self._requests.list(folder, after)
+
+    def stream(self, key: str) -> Iterator[bytes] | None:
+        """Return the bytes of an object in order, several parts under way; None without one.
+
+        One that changes meanwhile gives something else, or ``Corrupt``.
+        """
+        got = self.get(key, 0, _PART)
+        return None if got is None else self._parts(key, got[0], got[1].size)
+
+    def _parts(self, key: str, first: bytes, size: int) -> Iterator[bytes]:
+        def part(start: int) -> bytes:
+            end = min(start + _PART, size)
+            got = self.get(key, start, end)
+            return _whole(b"" if got is None else got[0], end - start, key)
+
+        yield _whole(first, min(_PART, size), key)
+        starts = range(_PART, size, _PART)
+        for at in range(0, len(starts), _AT_ONCE):
+            yield from in_parallel(part, starts[at : at + _AT_ONCE])
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Write an object; raises ``RemoteError`` where the server cannot hold a shared log."""
@@ -188,3 +211,9 @@ class Bucket:
 
     def _place(self) -> str:
         return hashlib.sha256(self.url.encode()).hexdigest()
+
+
+def _whole(part: bytes, size: int, key: str) -> bytes:
+    if len(part) != size:
+        raise Corrupt(f"{key} became shorter while it was being read")
+    return part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from holdfast.errors import Corrupt
@@ -13,6 +13,8 @@ __all__ = [
     "BlobStore",
     "Buffer",
     "CheckFiles",
+    "Coded",
+    "Coding",
     "Disposal",
     "Distant",
     "Reading",
@@ -71,6 +73,30 @@ class Reading(Protocol):
 
     def close(self) -> None:
         """Give up the descriptor; views stay valid until they are dropped."""
+
+
+class Coded(Protocol):
+    """An open coded blob: its plain bytes are made when they are asked for.
+
+    Attributes:
+        size: Plain bytes.
+        stored: Bytes of the coded form.
+        base: The blob that its differences are to, or None.
+    """
+
+    size: int
+    stored: int
+    base: Digest | None
+
+    @property
+    def file(self) -> memoryview:
+        """The coded form, which is mapped."""
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the plain bytes in order, few of them in memory at a time; raises ``Corrupt``."""
+
+    def close(self) -> None:
+        """Give up the descriptor; views stay valid."""
 
 
 class BlobStore(Protocol):
@@ -144,6 +170,38 @@ class BlobStore(Protocol):
         """
 
 
+@runtime_checkable
+class Coding(Protocol):
+    """What a blob store offers besides when it may keep blobs coded.
+
+    A base of one is there in a form that is no difference itself, and is kept as long as it is.
+    """
+
+    def find(self, digest: Digest) -> BlobInfo | None:
+        """Say how a blob is kept; None where it is not there, or cannot be decoded."""
+
+    def codes(self) -> bool:
+        """Say whether any blob is kept coded."""
+
+    def bases(self) -> set[Digest]:
+        """Return what coded blobs are differences to."""
+
+    def open_coded(self, digest: Digest) -> Coded | None:
+        """Open the coded form of a blob; None where there is none."""
+
+    def put_coded(self, digest: Digest, coded: Coded) -> bool:
+        """Keep a blob in the coded form that it has elsewhere, durably.
+
+        Returns:
+            False where that cannot be, because its base is not there in a form that serves:
+            it is to be put plain.
+
+        Raises:
+            Corrupt: It does not decode to the bytes of its name; nothing became visible.
+            NoSpace: The store is full; nothing became visible.
+        """
+
+
 class CheckFiles(Protocol):
     """Small documents by record and environment, replaced whole, the newest of each kept.
 
@@ -172,6 +230,9 @@ class CheckFiles(Protocol):
 class Distant(Protocol):
     """What a blob store offers besides when each of its answers takes a while."""
 
+    def expect(self, sizes: Mapping[Digest, int]) -> None:
+        """Note how long blobs must be, so that a longer one is refused before it is decoded."""
+
     def prefetch(self, digests: Iterable[Digest]) -> None:
         """Bring blobs near, several at once; what fails is told when it is opened."""
 
@@ -181,7 +242,7 @@ class Distant(Protocol):
     def renew(self, digest: Digest) -> bool:
         """Forget the near copy of a blob, which may have gone bad; False when there is none."""
 
-    def stream(self, digest: Digest) -> Iterator[bytes]:
+    def stream(self, digest: Digest) -> Iterator[bytes | memoryview]:
         """Yield a blob's bytes in order without keeping them near, not hashed; ``NotFound``."""
 
     def send(self, digest: Digest, view: memoryview) -> None:

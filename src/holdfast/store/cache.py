@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -89,18 +89,39 @@ class BlobCache:
         Raises:
             NoSpace: The disk is full.
         """
+        with self._new_file() as tmp:
+            digest, reading = _written(tmp, chunks)
+            if reading.size <= self.limit:
+                self._name(tmp, digest, reading.size)
+        return Held(digest, reading)
+
+    def scratch(self, chunks: Iterable[Buffer]) -> int:
+        """Write bytes to a file that has no name, and return its descriptor.
+
+        Raises:
+            NoSpace: The disk is full.
+        """
+        with self._new_file() as tmp:
+            fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+            try:
+                for chunk in chunks:
+                    write_all(fd, chunk)
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+    @contextlib.contextmanager
+    def _new_file(self) -> Iterator[Path]:
         with mapped_os_errors(self.folder, "keeping a copy of a remote blob"):
             for part in (self._blobs, self._used):
                 part.mkdir(parents=True, exist_ok=True, mode=0o700)
             tmp = self.folder / f"new-{os.getpid()}-{secrets.token_hex(8)}"
             try:
-                digest, reading = _written(tmp, chunks)
-                if reading.size <= self.limit:
-                    self._name(tmp, digest, reading.size)
+                yield tmp
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     tmp.unlink()
-        return Held(digest, reading)
 
     def _name(self, tmp: Path, digest: Digest, size: int) -> None:
         name = digest_hex(digest)

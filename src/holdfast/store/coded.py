@@ -15,7 +15,7 @@ import msgspec
 from holdfast.errors import Corrupt
 from holdfast.record import FORMAT, Document, parse_digest
 
-__all__ = ["Chunk", "Index", "Layout", "Part", "ending", "stored_bytes"]
+__all__ = ["Chunk", "Index", "Layout", "Part", "ending", "index_bytes", "judged", "stored_bytes"]
 
 _WIDTHS: Final = (1, 2, 4, 8)
 _KINDS: Final = ("bytes", "float")
@@ -96,6 +96,41 @@ def stored_bytes(length: int, values: int) -> int:
     return values if length == 0 else max(length, 0)
 
 
+def index_bytes(end: bytes | memoryview, size: int) -> int:
+    """Return how many bytes stand behind the frames of a coded blob.
+
+    Args:
+        end: Its last bytes, eight or more.
+        size: Bytes of the whole.
+
+    Raises:
+        Corrupt: It is shorter than that.
+    """
+    length = int.from_bytes(end[-_LENGTH:], "little")
+    if size < _LENGTH or length > min(_MOST_INDEX, size - _LENGTH):
+        raise Corrupt("a coded blob is shorter than its index says")
+    return length + _LENGTH
+
+
+def judged(end: bytes | memoryview, size: int) -> Index:
+    """Return what a coded blob says of itself; arguments as of ``index_bytes``.
+
+    Raises:
+        Corrupt: It has no index, or one that contradicts itself or the blob's length.
+    """
+    behind = index_bytes(end, size)
+    index = Index.decode(end[len(end) - behind : len(end) - _LENGTH])
+    if index.base is not None:
+        parse_digest(index.base)
+    sizes = [part.size for part in index.parts]
+    if min(sizes, default=0) < 0 or sum(sizes) != index.size:
+        raise Corrupt("a coded blob's parts are not as long as the blob")
+    based = index.base is not None
+    if sum(_judged(part, based=based) for part in index.parts) != size - behind:
+        raise Corrupt("a coded blob's frames are not as long as its index says")
+    return index
+
+
 class Layout:
     """A coded blob's index, judged.
 
@@ -108,20 +143,7 @@ class Layout:
     """
 
     def __init__(self, file: memoryview) -> None:
-        length = int.from_bytes(file[-_LENGTH:], "little")
-        end = len(file) - _LENGTH
-        if end < 0 or length > min(_MOST_INDEX, end):
-            raise Corrupt("a coded blob is shorter than its index says")
-        self.index = Index.decode(file[end - length : end])
-        if self.index.base is not None:
-            parse_digest(self.index.base)
-        sizes = [part.size for part in self.index.parts]
-        if min(sizes, default=0) < 0 or sum(sizes) != self.index.size:
-            raise Corrupt("a coded blob's parts are not as long as the blob")
-        based = self.index.base is not None
-        stored = sum(_judged(part, based=based) for part in self.index.parts)
-        if stored != end - length:
-            raise Corrupt("a coded blob's frames are not as long as its index says")
+        self.index = judged(file, len(file))
         self.chunks = tuple(_laid_out(self.index))
 
 

@@ -24,7 +24,7 @@ from holdfast.store import planes
 from holdfast.store.choosing import Choice, Kind, Way, way_of
 from holdfast.store.coded import Chunk, Index, Layout, Part, ending, stored_bytes
 
-__all__ = ["Kind", "decode", "decode_range", "encode"]
+__all__ = ["Kind", "decode", "decode_chunks", "decode_range", "encode"]
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
@@ -141,11 +141,18 @@ def decode_range(
     if not wanted:
         return b""
     first = wanted[0].start
-    out = np.zeros(wanted[-1].end - first, np.uint8)
+    made = decode_chunks(wanted, file, base)
+    return bytes(made[start - first : start - first + length])
+
+
+def decode_chunks(chunks: Sequence[Chunk], file: memoryview, base: memoryview | None) -> memoryview:
+    """Return the plain bytes of neighbouring chunks, at least one; raises as ``decode``."""
+    first = chunks[0].start
+    out = np.zeros(chunks[-1].end - first, np.uint8)
     decoder = _Decoder(file, base, out, first)
-    for chunk in wanted:
+    for chunk in chunks:
         decoder.chunk(chunk)
-    return out[start - first : start - first + length].tobytes()
+    return out.data
 
 
 class _Decoder:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from holdfast.record import Digest, digest_hex, parse_digest
 from holdfast.remote.base import in_parallel
 from holdfast.remote.bucket import Bucket
-from holdfast.store.base import BlobInfo, Disposal, Unneeded
+from holdfast.store.base import Disposal, Unneeded
+from holdfast.store.bucket_coded import BucketCoded
 from holdfast.store.intents import LEASE, Intent, Intents
 
 __all__ = ["BLOBS", "Deletions", "Relied", "blob_key"]
@@ -86,13 +87,17 @@ class Deletions:
         bucket: Where.
         intents: What is announced there.
         relied: What the store that deletes relies on itself.
+        coded: The coded blobs there, whose bases stay.
     """
 
-    def __init__(self, bucket: Bucket, intents: Intents, relied: Relied) -> None:
+    def __init__(
+        self, bucket: Bucket, intents: Intents, relied: Relied, coded: BucketCoded
+    ) -> None:
         self._bucket = bucket
         self._intents = intents
         self._relied = relied
-        self._gone: list[BlobInfo] = []
+        self._coded = coded
+        self._gone: list[_Held] = []
 
     def run(
         self, digests: Iterable[Digest], unneeded: Unneeded, grace: float
@@ -101,7 +106,7 @@ class Deletions:
         now = self._bucket.now()
         live = [intent for intent in self._intents.all() if intent.decided is None]
         announced = {digest for intent in live for digest in self._intents.blobs(intent)}
-        found = self._heads([d for d in dict.fromkeys(digests) if d not in announced])
+        found = self._held([d for d in dict.fromkeys(digests) if d not in announced])
         unused = [item.digest for item in found if grace == 0 or now - item.modified >= grace]
         if unused:
             live.append(self._intents.announce(unused))
@@ -110,20 +115,36 @@ class Deletions:
             self._carry_out(intent, unneeded)
         waiting = [intent for intent in live if intent not in ripe]
         self._intents.sweep(now)
+        self._coded.sweep(now)
         until = min((intent.announced + grace for intent in waiting), default=None)
         named = frozenset[Digest]().union(*(self._intents.blobs(intent) for intent in waiting))
         freed = sum(item.size for item in self._gone)
         disposal = Disposal(len(self._gone), freed, len(named), until)
         return disposal, [item.digest for item in self._gone]
 
-    def _heads(self, digests: Iterable[Digest]) -> list[BlobInfo]:
-        def head(digest: Digest) -> BlobInfo | None:
-            found = self._bucket.head(blob_key(digest))
-            if found is None:
-                return None
-            return BlobInfo(digest, found.size, found.modified, found.size)
+    def _held(self, digests: Iterable[Digest]) -> list[_Held]:
+        """Describe blobs that are there, in one form or both."""
+        wanted = list(digests)
+        coded = {each.info.digest: each for each in self._coded.listed()} if wanted else {}
 
-        return [item for item in in_parallel(head, digests) if item is not None]
+        def held(digest: Digest) -> _Held | None:
+            plain = self._bucket.head(blob_key(digest))
+            other = coded.get(digest)
+            if plain is None:
+                return (
+                    None
+                    if other is None
+                    else _Held(digest, other.info.stored, other.info.modified, other.keys)
+                )
+            if other is None:
+                return _Held(digest, plain.size, plain.modified, (blob_key(digest),))
+            size, modified = (
+                plain.size + other.info.stored,
+                max(plain.modified, other.info.modified),
+            )
+            return _Held(digest, size, modified, (blob_key(digest), *other.keys))
+
+        return [item for item in in_parallel(held, wanted) if item is not None]
 
     def _carry_out(self, intent: Intent, unneeded: Unneeded) -> None:
         """Decide an intent, read all logs again, and delete what is in no log and as old as it."""
@@ -133,16 +154,43 @@ class Deletions:
             return
         try:
             doomed = unneeded(sorted(self._intents.blobs(intent)))
-            found = [item for item in self._heads(doomed) if item.modified <= intent.announced]
+            found = [item for item in self._held(doomed) if item.modified <= intent.announced]
+            found = [item for item in found if not self._relied.used(item.digest)]
+            found = self._without_bases(found)
         except BaseException:
             self._intents.withdraw(intent)
             raise
-        found = [item for item in found if not self._relied.used(item.digest)]
         self._relied.forget(item.digest for item in found)
         for at in range(0, len(found), _DELETED_AT_ONCE):
             if time.monotonic() - started > LEASE / 2:
                 break  # writers stop waiting soon; what is left is announced again
             batch = found[at : at + _DELETED_AT_ONCE]
-            self._bucket.delete([blob_key(item.digest) for item in batch])
+            self._bucket.delete([key for item in batch for key in item.keys])
             self._gone += batch
         self._intents.finish(intent)
+
+    def _without_bases(self, found: list[_Held]) -> list[_Held]:
+        """Leave out what a coded blob that stays may be decoded with; bases go last."""
+        bases = self._coded.bases() if found else {}
+        while True:
+            going = {item.digest for item in found}
+            needed = {b for digest, named in bases.items() if digest not in going for b in named}
+            if not going & needed:
+                return sorted(found, key=lambda item: not bases.get(item.digest))
+            found = [item for item in found if item.digest not in needed]
+
+
+class _Held(NamedTuple):
+    """A blob that is there.
+
+    Attributes:
+        digest: Which.
+        size: Bytes that it occupies, in all forms.
+        modified: When it was last put.
+        keys: Its objects.
+    """
+
+    digest: Digest
+    size: int
+    modified: float
+    keys: tuple[str, ...]

@@ -21,7 +21,7 @@ from typing import Final
 from holdfast.durable import create_only, fsync_dir, mapped_os_errors, unfinished, write_new
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
 from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
-from holdfast.store.base import BlobInfo, Buffer
+from holdfast.store.base import BlobInfo, Buffer, Coded
 from holdfast.store.mounts import network
 from holdfast.store.reading import CodedReading, LocalReading
 from holdfast.store.shelf import Shelf
@@ -225,9 +225,9 @@ class LocalStore:
             plain = self.plain.open(digest)
             if plain is not None:
                 return LocalReading(plain)
-            coded = self.coded.open(digest)
+            coded = self.open_coded(digest)
             if coded is not None:
-                return CodedReading(coded, self.base_of(digest))
+                return coded
         raise NotFound(
             f"The blob {digest} is not in the store {self.path}.",
             hint="hold verify --no-replay",
@@ -259,6 +259,53 @@ class LocalStore:
             if offset < 0 or length < 0 or offset + length > reading.size:
                 raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
             return reading.read_range(offset, length)
+
+    def find(self, digest: Digest) -> BlobInfo | None:
+        """Say how a blob is kept; see ``Coding.find``."""
+        for shelf in self._shelves:
+            found = shelf.about(digest)
+            if found is None:
+                continue
+            if shelf is self.plain:
+                return BlobInfo(digest, found.st_size, found.st_mtime, found.st_size)
+            with contextlib.suppress(Corrupt):
+                reading = self.open_coded(digest)
+                if reading is not None:
+                    reading.close()
+                    size, stored, base = reading.size, reading.stored, reading.base
+                    if base is None or self._alone(base):
+                        return BlobInfo(digest, size, found.st_mtime, stored, base)
+        return None
+
+    def _alone(self, base: Digest) -> bool:
+        """Say whether a blob is there and no difference, as a base must be."""
+        if self.plain.has(base):
+            return True
+        with contextlib.suppress(Corrupt):
+            reading = self.open_coded(base)
+            if reading is not None:
+                reading.close()
+                return reading.base is None
+        return False
+
+    def codes(self) -> bool:
+        """Say whether any blob is kept coded."""
+        return next(self.coded.files(), None) is not None
+
+    def bases(self) -> set[Digest]:
+        """Return what coded blobs are differences to."""
+        return {info.base for info in self.list() if info.base is not None}
+
+    def open_coded(self, digest: Digest) -> CodedReading | None:
+        """Open the coded form of a blob, None where there is none; raises ``Corrupt``."""
+        fd = self.coded.open(digest)
+        return None if fd is None else CodedReading(fd, self.base_of(digest))
+
+    def put_coded(self, digest: Digest, coded: Coded) -> bool:
+        """Keep a blob in the coded form that it has elsewhere; see ``Coding.put_coded``."""
+        from holdfast.store.arriving import put_coded
+
+        return put_coded(self, digest, coded)
 
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no particular order."""
@@ -318,7 +365,30 @@ class LocalStore:
                 ) from error
             except OSError:  # a file system without locks
                 pass
-            yield
+            with self._arrivals(fcntl.LOCK_EX):
+                yield
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def arriving(self) -> Iterator[bool]:
+        """Keep deletions and coding away while a coded blob gets its name.
+
+        Yields False where one is at work, or where locks cannot be relied on.
+        """
+        with self._arrivals(fcntl.LOCK_SH | fcntl.LOCK_NB) as locked:
+            yield locked and not self.far()
+
+    @contextlib.contextmanager
+    def _arrivals(self, how: int) -> Iterator[bool]:
+        fd = os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, how)
+            except OSError:  # somebody has it, or a file system without locks
+                yield False
+            else:
+                yield True
         finally:
             os.close(fd)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from holdfast.errors import Conflict, Corrupt, NoStore, NotFound
@@ -21,23 +21,21 @@ from holdfast.record import (
     parse_digest,
     parse_json,
 )
-from holdfast.remote.base import Found, in_parallel
+from holdfast.remote.base import in_parallel
 from holdfast.remote.bucket import Bucket
-from holdfast.store.base import BlobInfo, Buffer, Disposal, Unneeded
+from holdfast.store.arriving import require_decodes
+from holdfast.store.base import BlobInfo, Buffer, Coded, Disposal, Unneeded
+from holdfast.store.bucket_coded import BucketCoded, coded_key
 from holdfast.store.cache import BlobCache
 from holdfast.store.disposal import BLOBS, Deletions, Relied, blob_key
+from holdfast.store.downloads import Downloads
 from holdfast.store.intents import Intents
 from holdfast.store.local import MARKER, README
-from holdfast.store.reading import LocalReading
+from holdfast.store.reading import CodedReading, LocalReading
 
 __all__ = ["ObjectStore"]
 
-# Parts of a download, and how many of one blob are under way: what is held in memory at once is
-# their product for each blob that is fetched.
-_PART: Final = 8 << 20
-_AT_ONCE: Final = 2
 _FETCHED_AT_ONCE: Final = 8
-_EMPTY: Final = digest_of(b"")
 
 
 class ObjectStore:
@@ -60,6 +58,9 @@ class ObjectStore:
         self._cache = cache
         self._intents = Intents(bucket)
         self._relied = Relied()
+        self._coded = BucketCoded(bucket, cache)
+        self._downloads = Downloads(bucket, cache, self._coded)
+        self._based = self._downloads.based
 
     @classmethod
     def create(cls, bucket: Bucket, cache: BlobCache) -> ObjectStore:
@@ -100,15 +101,42 @@ class ObjectStore:
         )
 
     def has(self, digest: Digest) -> bool:
-        """Say whether the blob is there."""
-        return self._bucket.head(blob_key(digest)) is not None
+        """Say whether the blob is there, and what it takes to decode it."""
+        return self.find(digest) is not None
 
     def size(self, digest: Digest) -> int:
-        """Return its size in bytes; raises ``NotFound``."""
-        found = self._bucket.head(blob_key(digest))
+        """Return its plain size in bytes; raises ``NotFound``."""
+        found = self.find(digest)
         if found is None:
-            raise self._absent(digest)
+            raise self._downloads.absent(digest)
         return found.size
+
+    def find(self, digest: Digest) -> BlobInfo | None:
+        """Say how a blob is kept; None where it is not there, or cannot be decoded."""
+        found = self._alone(digest)
+        if found is not None and found.base is not None:
+            base = self._alone(found.base)
+            if base is None or base.base is not None:
+                return None
+            self._based[digest] = found.base
+        return found
+
+    def _alone(self, digest: Digest) -> BlobInfo | None:
+        """Say how a blob is kept, whatever becomes of its base."""
+        plain = self._bucket.head(blob_key(digest))
+        if plain is not None:
+            return BlobInfo(digest, plain.size, plain.modified, plain.size)
+        with contextlib.suppress(Corrupt):
+            return self._coded.find(digest)
+        return None
+
+    def codes(self) -> bool:
+        """Say whether any blob is kept coded."""
+        return self._coded.some()
+
+    def bases(self) -> set[Digest]:
+        """Return what coded blobs are differences to."""
+        return set[Digest]().union(*self._coded.bases().values())
 
     def put(
         self, chunks: Callable[[], Iterable[Buffer]], *, expect: Digest | None = None
@@ -141,7 +169,34 @@ class ObjectStore:
 
     def _upload(self, digest: Digest, view: memoryview) -> None:
         self._bucket.put(blob_key(digest), view)
+        self._based.pop(digest, None)
         self._relied.add(digest)
+
+    def open_coded(self, digest: Digest) -> CodedReading | None:
+        """Fetch the coded form of a blob, None where there is none; raises ``Corrupt``."""
+        return self._downloads.open_coded(digest)
+
+    def put_coded(self, digest: Digest, coded: Coded) -> bool:
+        """Store a blob in the coded form that it has elsewhere; see ``Coding.put_coded``.
+
+        Its base is protected from deletions before it comes: what is told of it is there first, and
+        what was announced before that is objected to.
+        """
+        require_decodes(coded, digest)
+        self._coded.announce(digest, coded)
+        self._intents.keep([digest] if coded.base is None else [digest, coded.base])
+        if coded.base is not None and not self._serves(coded.base):
+            return False
+        self._coded.put(digest, coded)
+        self._relied.add(digest)
+        if coded.base is not None:
+            self._based[digest] = coded.base
+        return True
+
+    def _serves(self, base: Digest) -> bool:
+        """Say whether a blob is there and no difference, as a base must be."""
+        found = self._alone(base)
+        return found is not None and found.base is None
 
     def freshen(self, digest: Digest) -> bool:
         """Note that a blob is relied on, for ``flush`` to protect; False when it is not there."""
@@ -155,7 +210,7 @@ class ObjectStore:
         Raises:
             Conflict: A blob was deleted, and this machine does not have it any more.
         """
-        lost = self._intents.keep(self._relied.take())
+        lost = self._kept(self._relied.take())
         gone = [digest for digest in lost if not (self.has(digest) or self._restored(digest))]
         if gone:
             raise Conflict(
@@ -171,7 +226,7 @@ class ObjectStore:
         Those that this object has put or found are believed unless a deletion names them.
         """
         doubtful = self._relied.unseen(digests)
-        doubtful += self._intents.keep(digests)
+        doubtful += self._kept(digests)
 
         def is_missing(digest: Digest) -> bool:
             return not (self.freshen(digest) or self._restored(digest))
@@ -179,6 +234,12 @@ class ObjectStore:
         unique = list(dict.fromkeys(doubtful))
         answers = in_parallel(is_missing, unique)
         return [digest for digest, missing in zip(unique, answers, strict=True) if missing]
+
+    def _kept(self, digests: Collection[Digest]) -> list[Digest]:
+        """Object to deletions of blobs and their bases; return those that one may have taken."""
+        based = {digest: self._based[digest] for digest in digests if digest in self._based}
+        lost = self._intents.keep({*digests, *based.values()})
+        return [digest for digest in digests if lost & {digest, based.get(digest)}]
 
     def _restored(self, digest: Digest) -> bool:
         """Put a blob again from the cache, if it is there and sound."""
@@ -205,17 +266,10 @@ class ObjectStore:
     def open_blob(self, digest: Digest) -> LocalReading:
         """Open a blob, fetched into the cache first; raises ``NotFound`` and ``Corrupt``.
 
-        What was fetched is hashed on arrival; what lies in the cache is not hashed again.
+        What was fetched is hashed on arrival; what lies in the cache is not hashed again. What is
+        coded is kept there decoded, so that it is mapped like any other.
         """
-        reading = self._cache.open(digest)
-        if reading is not None:
-            return reading
-        held = self._cache.add(self.stream(digest))
-        if held.digest != digest:
-            held.reading.close()
-            self._cache.drop(held.digest)
-            raise self.damaged(digest)
-        return held.reading
+        return self._downloads.open(digest)
 
     def prefetch(self, digests: Iterable[Digest]) -> None:
         """Fetch blobs into the cache, several at once; what fails is told when it is opened."""
@@ -233,28 +287,15 @@ class ObjectStore:
 
     def renew(self, digest: Digest) -> bool:
         """Forget the cached copy of a blob, which may have gone bad; False when there is none."""
-        return self._cache.drop(digest)
+        return self._downloads.renew(digest)
 
-    def stream(self, digest: Digest) -> Iterator[bytes]:
+    def expect(self, sizes: Mapping[Digest, int]) -> None:
+        """Note how long blobs must be, so that a longer one is refused before it is decoded."""
+        self._downloads.expect(sizes)
+
+    def stream(self, digest: Digest) -> Iterator[bytes | memoryview]:
         """Yield a blob's bytes in order, not hashed, several parts under way; ``NotFound``."""
-        key = blob_key(digest)
-        if digest == _EMPTY and self.has(digest):
-            return
-        got = self._bucket.get(key, 0, _PART)
-        if got is None:
-            raise self._absent(digest)
-        first, found = got
-        if len(first) != min(_PART, found.size):
-            raise self.damaged(digest)
-        yield first
-        starts = range(_PART, found.size, _PART)
-        for at in range(0, len(starts), _AT_ONCE):
-            window = starts[at : at + _AT_ONCE]
-            yield from in_parallel(lambda start: self._part(digest, start, found), window)
-
-    def _part(self, digest: Digest, start: int, found: Found) -> bytes:
-        end = min(start + _PART, found.size)
-        return self.read_range(digest, start, end - start)
+        return self._downloads.stream(digest)
 
     def read_range(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` with one request, not hashed.
@@ -272,18 +313,28 @@ class ObjectStore:
             return b""
         got = self._bucket.get(blob_key(digest), offset, offset + length)
         if got is None:
-            raise self._absent(digest)
+            return self._decoded_range(digest, offset, length)
         if len(got[0]) != length:
             raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
         return got[0]
 
+    def _decoded_range(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Read of a blob that is kept coded; it is fetched whole, and once."""
+        with contextlib.closing(self.open_blob(digest)) as reading:
+            if offset + length > reading.size:
+                raise Corrupt(f"the blob {digest} has no bytes {offset} to {offset + length}")
+            return reading.read_range(offset, length)
+
     def list(self) -> Iterator[BlobInfo]:
         """Yield every blob, a thousand to a request."""
+        plain = set()
         for found in self._bucket.list(BLOBS):
             name = found.key.rpartition("/")[2]
             with contextlib.suppress(Corrupt):
                 digest = parse_digest(f"sha256:{name}")
+                plain.add(digest)
                 yield BlobInfo(digest, found.size, found.modified, found.size)
+        yield from (each.info for each in self._coded.listed() if each.info.digest not in plain)
 
     def now(self) -> float:
         """Return the time on the server's clock."""
@@ -297,21 +348,18 @@ class ObjectStore:
         except NotFound:
             return True
         except Corrupt:
-            key = blob_key(digest)
-            self._bucket.copy(key, f"tmp/damaged-{digest_hex(digest)}")
-            self._bucket.delete([key])
+            for key, name in ((blob_key(digest), "damaged"), (coded_key(digest), "damaged-coded")):
+                if self._bucket.head(key) is not None:
+                    self._bucket.copy(key, f"tmp/{name}-{digest_hex(digest)}")
+            self._bucket.delete([blob_key(digest), *self._coded.keys(digest)])
             self._relied.forget([digest])
+            self._based.pop(digest, None)
             return True
         return False
 
     def damaged(self, digest: Digest, what: str = "") -> Corrupt:
         """Word the error for a blob whose bytes are not those of its name."""
-        return Corrupt(
-            f"The bytes of {self.url}/{blob_key(digest)} are not what was saved{what}: "
-            "their SHA-256 is not the object's name.",
-            hint=f"hold verify --no-replay --store {self.url}",
-            ref=digest,
-        )
+        return self._downloads.damaged(digest, what)
 
     def delete(
         self,
@@ -340,15 +388,8 @@ class ObjectStore:
         Raises:
             RemoteError: The server does not answer; what is deleted was not needed by then.
         """
-        deletions = Deletions(self._bucket, self._intents, self._relied)
+        deletions = Deletions(self._bucket, self._intents, self._relied, self._coded)
         disposal, gone = deletions.run(digests, unneeded, grace)
         for digest in gone:
             self.renew(digest)
         return disposal
-
-    def _absent(self, digest: Digest) -> NotFound:
-        return NotFound(
-            f"The blob {digest} is not in the store {self.url}.",
-            hint=f"hold verify --no-replay --store {self.url}",
-            ref=digest,
-        )

@@ -13,12 +13,12 @@ import mmap
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from holdfast.errors import Corrupt, HoldfastError
 from holdfast.record import Digest
-from holdfast.store.coded import Layout
+from holdfast.store.coded import Chunk, Layout
 from holdfast.store.mounts import network, trustworthy
 
 __all__ = ["CodedReading", "LocalReading"]
@@ -31,6 +31,8 @@ _REQUESTS: Final = 4
 # Linux reads no more ahead for one call than the device's own read-ahead; 128 KiB is its default.
 _ADVICE: Final = 128 << 10
 _PROBE: Final = 8 << 20
+_DECODED: Final = ("A coded blob, decoded,", "hold compact --undo")
+_RUN: Final = 2 << 20  # plain bytes that a thread decodes at a time, or one chunk
 
 
 def _may_map(fd: int) -> bool:
@@ -206,9 +208,31 @@ class CodedReading:
             return memoryview(bytearray())
         from holdfast.store import coding
 
-        plain = memoryview(_room(self.size, "A coded blob, decoded,", "hold compact --undo"))
+        plain = memoryview(_room(self.size, *_DECODED))
         coding.decode(self._layout, self._view, self._base_bytes(), plain)
         return plain
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the plain bytes in order, of which few chunks are in memory at a time.
+
+        Raises:
+            Corrupt: As ``view``.
+            HoldfastError: They would not fit into this machine's memory.
+        """
+        from holdfast.remote.base import in_parallel
+        from holdfast.store import coding
+
+        _require_room(self.size, *_DECODED)
+        base, runs = self._base_bytes(), list(_runs(self._layout.chunks))
+        for at in range(0, len(runs), _REQUESTS):
+            yield from in_parallel(
+                lambda run: coding.decode_chunks(run, self._view, base), runs[at : at + _REQUESTS]
+            )
+
+    @property
+    def file(self) -> memoryview:
+        """The bytes as they are coded."""
+        return self._view
 
     def read_range(self, offset: int, length: int) -> bytes:
         """Return a range of the plain bytes; decodes no more than the chunks it lies in."""
@@ -237,18 +261,40 @@ def _read_into(data: memoryview, fd: int, offset: int) -> int:
     return len(got)
 
 
+def _runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
+    first = 0
+    for at, chunk in enumerate(chunks):
+        if chunk.end - chunks[first].start >= _RUN:
+            yield chunks[first : at + 1]
+            first = at + 1
+    if first < len(chunks):
+        yield chunks[first:]
+
+
 def _room(size: int, what: str, hint: str) -> mmap.mmap:
     """Return so many zero bytes; those that nothing is written to occupy nothing."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    _require_room(size, what, hint)
     with contextlib.suppress(OSError, ValueError, OverflowError):
-        if size <= whole:
-            room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: 512 times fewer page faults
-                with contextlib.suppress(OSError):
-                    room.madvise(mmap.MADV_HUGEPAGE)
-            return room
-    raise HoldfastError(
+        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: 512 times fewer page faults
+            with contextlib.suppress(OSError):
+                room.madvise(mmap.MADV_HUGEPAGE)
+        return room
+    raise _too_large(size, what, hint)
+
+
+def _require_room(size: int, what: str, hint: str) -> None:
+    if size > _memory():
+        raise _too_large(size, what, hint)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _too_large(size: int, what: str, hint: str) -> HoldfastError:
+    return HoldfastError(
         f"{what} has {size / 2**30:.1f} GiB, and this machine has "
-        f"{whole / 2**30:.1f} GiB of memory.",
+        f"{_memory() / 2**30:.1f} GiB of memory.",
         hint=hint,
     )

@@ -51,6 +51,12 @@ class Shelf:
         """Say whether the file is there; it is taken back from the trash."""
         return self.place(digest).exists() or self.restore(digest)
 
+    def about(self, digest: Digest) -> os.stat_result | None:
+        """Describe the file; None where there is none."""
+        with contextlib.suppress(OSError):
+            return self.place(digest).lstat() if self.has(digest) else None
+        return None
+
     def open(self, digest: Digest) -> int | None:
         """Open a file and return its descriptor, None where there is none.
 

@@ -1,4 +1,8 @@
-"""Blobs from one store into another: what is missing, several at once, hashed on the way."""
+"""Blobs from one store into another: what is missing, several at once, hashed on the way.
+
+What the source keeps coded goes as it is, where both ends know how, and where its base is at the
+far end or goes first.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from typing import Final
 from holdfast.errors import Corrupt, NotFound
 from holdfast.record import Digest
 from holdfast.remote.base import in_parallel
-from holdfast.store.base import BlobStore, Buffer, Distant
+from holdfast.store.base import BlobInfo, BlobStore, Buffer, Coding, Distant
 
-__all__ = ["copy_blobs", "lacking", "missing_blobs"]
+__all__ = ["Planner", "copy_blobs", "lacking", "missing_blobs", "send_blobs"]
 
 _AT_ONCE: Final = 4
 _ASKED_AT_ONCE: Final = 16
@@ -25,7 +29,13 @@ def missing_blobs(store: BlobStore, digests: Collection[Digest]) -> list[Digest]
     """Return which blobs are not there; the others are in use from now on."""
     if isinstance(store, Distant):
         return store.missing(digests)
-    return [digest for digest in digests if not (store.freshen(digest) or store.has(digest))]
+    coding = store if isinstance(store, Coding) and store.codes() else None
+    return [
+        digest
+        for digest in digests
+        if not (store.freshen(digest) or store.has(digest))
+        or (coding is not None and coding.find(digest) is None)
+    ]
 
 
 def lacking(store: BlobStore, sizes: Mapping[Digest, int]) -> list[Digest]:
@@ -42,35 +52,170 @@ def lacking(store: BlobStore, sizes: Mapping[Digest, int]) -> list[Digest]:
     return [digest for digest, is_lacking in zip(sizes, answers, strict=True) if is_lacking]
 
 
-def copy_blobs(
-    source: BlobStore, to: BlobStore, sizes: Mapping[Digest, int], progress: Progress | None = None
-) -> None:
-    """Copy blobs, each visible at the far end only when it is whole and has been hashed.
+class Planner:
+    """In which form the blobs of one copy are to be sent, and which bases go along for their sake.
+
+    Args:
+        source: Where they are.
+        to: Where they go; None where there is no store yet.
+    """
+
+    def __init__(self, source: BlobStore, to: BlobStore | None) -> None:
+        self._to: Coding | None = to if isinstance(to, Coding) else None
+        self._source: Coding | None = None
+        if isinstance(source, Coding) and (to is None or self._to is not None) and source.codes():
+            self._source = source
+        self._forms: dict[Digest, BlobInfo | None] = {}
+        self._bases: set[Digest] | None = None
+
+    def expect(self, digests: Collection[Digest]) -> None:
+        """Note blobs that will be sent in the end: a base may pay for all of them together."""
+        source = self._source
+        if source is not None:
+            new = [digest for digest in digests if digest not in self._forms]
+            threads = _ASKED_AT_ONCE if isinstance(source, Distant) else 1
+            self._forms.update(
+                zip(new, in_parallel(source.find, new, threads=threads), strict=True)
+            )
+
+    def plan(
+        self, sizes: Mapping[Digest, int], before: Mapping[Digest, BlobInfo]
+    ) -> dict[Digest, BlobInfo]:
+        """Say how to send blobs.
+
+        Args:
+            sizes: Which, with the sizes they must have.
+            before: What is there by then although it is not there now.
+        """
+        plan = {digest: BlobInfo(digest, size, 0.0, size) for digest, size in sizes.items()}
+        self.expect(sizes)
+        differing: dict[Digest, list[BlobInfo]] = {}
+        for digest, size in sizes.items():
+            info = self._forms.get(digest)
+            if info is None or not info.stored < info.size == size:
+                continue
+            if info.base is None:
+                plan[digest] = info
+            else:
+                differing.setdefault(info.base, []).append(info)
+        for base, infos in differing.items():
+            if self._served(base, plan, before):
+                usable = [info for info in infos if info.digest not in self._needed_plain()]
+                plan.update({info.digest: info for info in usable})
+        return plan
+
+    def _needed_plain(self) -> set[Digest]:
+        """Return what blobs at the far end are differences to, and so must be none itself."""
+        if self._bases is None:
+            self._bases = set() if self._to is None else self._to.bases()
+        return self._bases
+
+    def _served(
+        self, base: Digest, plan: dict[Digest, BlobInfo], before: Mapping[Digest, BlobInfo]
+    ) -> bool:
+        """Say whether a base is or will be at the far end; it joins the plan where that pays."""
+        for known in (plan, before):
+            if base in known:
+                return known[base].base is None
+        there = None if self._to is None else self._to.find(base)
+        if there is not None:
+            return there.base is None
+        here = None if self._source is None else self._source.find(base)
+        if here is None or here.base is not None:
+            return False
+        if base not in self._forms and here.stored >= self._saved(base):
+            return False
+        plan[base] = here
+        return True
+
+    def _saved(self, base: Digest) -> int:
+        infos = (info for info in self._forms.values() if info is not None and info.base == base)
+        return sum(info.size - info.stored for info in infos)
+
+
+def copy_blobs(source: BlobStore, to: BlobStore, sizes: Mapping[Digest, int]) -> None:
+    """Copy blobs plain; see ``send_blobs``.
 
     Args:
         source: Where they are.
         to: Where they go.
         sizes: What to copy, with the sizes they must have.
+    """
+    send_blobs(source, to, {d: BlobInfo(d, size, 0.0, size) for d, size in sizes.items()})
+
+
+def send_blobs(
+    source: BlobStore,
+    to: BlobStore,
+    plan: Mapping[Digest, BlobInfo],
+    progress: Progress | None = None,
+) -> dict[Digest, int]:
+    """Copy blobs, each visible at the far end only when it is whole and has been hashed.
+
+    Args:
+        source: Where they are.
+        to: Where they go.
+        plan: What to copy, and in which form.
         progress: Called with the bytes that went over since the last call.
+
+    Returns:
+        The bytes that went over of each.
 
     Raises:
         Corrupt: A blob is damaged at its source, or arrived otherwise than it was sent.
         NotFound: A blob is not at its source.
     """
+    if isinstance(source, Distant):
+        source.expect({info.digest: info.size for info in plan.values()})
     lock = threading.Lock()
+    sent: dict[Digest, int] = {}
 
-    def copy(item: tuple[Digest, int]) -> None:
-        digest, size = item
+    def copy(info: BlobInfo) -> None:
+        went = _copied(source, to, info)
+        with lock:
+            sent[info.digest] = went
+            if progress is not None:
+                progress(info.stored)
+
+    bases_first = [
+        [i for i in plan.values() if (i.base is None) is alone] for alone in (True, False)
+    ]
+    for infos in bases_first:
+        in_parallel(copy, infos, threads=_AT_ONCE)
+    return sent
+
+
+def _copied(source: BlobStore, to: BlobStore, info: BlobInfo) -> int:
+    """Copy a blob, in its coded form if it can be, and return the bytes that went over."""
+    digest, size = info.digest, info.size
+    if info.stored < size and isinstance(source, Coding) and isinstance(to, Coding):
+        went = _copy_coded(source, to, digest)
+        if went and _arrived(to, digest) == size:
+            return went
+    _copy(source, to, digest)
+    if _arrived(to, digest) != size:  # one was there and is damaged, so that it was not sent
+        to.drop_damaged(digest)
         _copy(source, to, digest)
-        arrived = to.size(digest)
-        if arrived != size:  # one was there and is damaged, so that it was not sent
-            to.drop_damaged(digest)
-            _copy(source, to, digest)
-        if progress is not None:
-            with lock:
-                progress(size)
+    return size
 
-    in_parallel(copy, sizes.items(), threads=_AT_ONCE)
+
+def _arrived(to: BlobStore, digest: Digest) -> int | None:
+    """Return the size of a blob that is there and can be decoded."""
+    if isinstance(to, Coding):
+        found = to.find(digest)
+        return None if found is None else found.size
+    with contextlib.suppress(Corrupt, NotFound):
+        return to.size(digest)
+    return None
+
+
+def _copy_coded(source: Coding, to: Coding, digest: Digest) -> int:
+    """Send a coded form; 0 where there is none any more, or the far end cannot take it."""
+    coded = source.open_coded(digest)
+    if coded is None:
+        return 0
+    with contextlib.closing(coded):
+        return coded.stored if to.put_coded(digest, coded) else 0
 
 
 def _copy(source: BlobStore, to: BlobStore, digest: Digest) -> None:

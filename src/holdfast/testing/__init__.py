@@ -1,6 +1,7 @@
 """Conformance suites for whoever writes a store, a log or an adapter of their own.
 
-``stores.StoreConformance`` proves a ``BlobStore``, ``logs.LogConformance`` proves a ``Log`` and
+``stores.StoreConformance`` proves a ``BlobStore``, ``coding.CodingConformance`` one that keeps
+blobs coded, ``logs.LogConformance`` proves a ``Log`` and
 ``adapters.AdapterConformance`` what keeps the models of a framework. Each is a class of pytest
 tests: subclass it in a test file, provide the fixtures it names, run pytest::
 
