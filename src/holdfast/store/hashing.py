@@ -1,8 +1,9 @@
-"""SHA-256 of many buffers at once, where the processor has wide vectors and no instructions for it.
+"""SHA-256 of many buffers at once, where a processor has wide vectors and no instructions for it.
 
-Such a processor hashes one message at 0.3 GB/s, since each step of SHA-256 waits for the one before;
-``_native`` puts a message into each lane of its vectors, eight or sixteen at a time. hashlib is what
-it is compared with when it is first used, and what hashes wherever lanes would not be faster.
+Such a processor hashes one message at 0.3 GB/s, since each step of SHA-256 waits for the one
+before; ``_native`` puts a message into each lane of its vectors, eight or sixteen at a time.
+hashlib is what that is compared with when it is first used, and what hashes wherever lanes would
+not be faster.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Final
 
 from holdfast.record import Digest, digest_of
 from holdfast.store.base import Buffer
 
-__all__ = ["digests_of", "groups_of", "lanes"]
+__all__ = ["digests_of", "digests_on", "groups_of", "lanes"]
 
 try:
     from holdfast.store import _native
@@ -48,35 +50,50 @@ def digests_of(buffers: Sequence[Buffer]) -> list[Digest]:
     Buffers must be contiguous. The interpreter lock is released while they are hashed.
     """
     sizes = [memoryview(buffer).nbytes for buffer in buffers]
-    order = sorted(range(len(buffers)), key=sizes.__getitem__, reverse=True)
+    order = sorted(range(len(buffers)), key=sizes.__getitem__)
     found: dict[int, Digest] = {}
     rest = sum(sizes)
-    while order and (not lanes() or len(order) < _LEAST or 2 * sizes[order[0]] > rest):
-        longest = order.pop(0)  # it would keep one lane busy long after the others
+    while order and (not lanes() or len(order) < _LEAST or 2 * sizes[order[-1]] > rest):
+        longest = order.pop()  # it would keep one lane busy long after the others
         rest -= sizes[longest]
         found[longest] = digest_of(memoryview(buffers[longest]))
     if order:
+        order.reverse()
         made = _native.sha256(tuple(buffers[i] for i in order), lanes())
         for place, i in enumerate(order):
             found[i] = Digest(f"sha256:{made[32 * place : 32 * place + 32].hex()}")
     return [found[i] for i in range(len(buffers))]
 
 
-def groups_of(sizes: Sequence[int]) -> list[range]:
+def digests_on(pool: Executor, buffers: Sequence[Buffer]) -> list[Digest]:
+    """Return the digest of each of some buffers, shared among threads."""
+    hands = (os.cpu_count() or 1) if lanes() else len(buffers)
+    order = sorted(range(len(buffers)), key=lambda i: memoryview(buffers[i]).nbytes)
+    dealt = [order[hand::hands] for hand in range(min(hands, len(buffers)))]
+    made = pool.map(lambda hand: digests_of([buffers[i] for i in hand]), dealt)
+    found = {
+        i: d
+        for hand, each in zip(dealt, made, strict=True)
+        for i, d in zip(hand, each, strict=True)
+    }
+    return [found[i] for i in range(len(buffers))]
+
+
+def groups_of(sizes: Sequence[int]) -> list[slice]:
     """Cut buffers, given by their sizes, into groups to be hashed at once, each by one thread.
 
     A group has no more than fill the lanes; few buffers are shared among the cores.
     """
-    if not lanes():
-        return [range(i, i + 1) for i in range(len(sizes))]
+    if not sizes:
+        return []
     cores = os.cpu_count() or 1
-    rounds = -(-len(sizes) // (lanes() * cores))
-    most = max(_LEAST, -(-len(sizes) // max(1, rounds * cores)))
-    groups: list[range] = []
+    rounds = -(-len(sizes) // (lanes() * cores)) if lanes() else len(sizes)
+    most = max(_LEAST if lanes() else 1, -(-len(sizes) // (rounds * cores)))
+    groups: list[slice] = []
     start = held = 0
     for i, size in enumerate(sizes):
         if i - start == most or (i > start and held + size > _GROUP):
-            groups.append(range(start, i))
+            groups.append(slice(start, i))
             start, held = i, 0
         held += size
-    return [*groups, range(start, len(sizes))] if sizes else []
+    return [*groups, slice(start, len(sizes))]

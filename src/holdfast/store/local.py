@@ -154,21 +154,34 @@ class LocalStore:
             tmp = unfinished(self._tmp)
             try:
                 digest = self._written(tmp, chunks)
-                if expect is not None and digest != expect:
-                    raise Corrupt(
-                        f"The bytes changed while they were being saved: expected {expect}, "
-                        f"wrote {digest}. Nothing became visible.",
-                        hint="save again while nothing else changes the model",
-                    )
-                self._name(tmp, digest)
-                self._unflushed.set()
+                self.name(tmp, digest, expect)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     tmp.unlink()
         return digest
 
-    def _name(self, tmp: Path, digest: Digest) -> None:
-        """Give written bytes their name; one that exists must be fresh, or a prune may take it."""
+    def name(self, tmp: Path, digest: Digest, expect: Digest | None) -> None:
+        """Give a file with durable bytes the name of a blob.
+
+        Args:
+            tmp: The file, in ``tmp/``.
+            digest: The SHA-256 of its bytes.
+            expect: What the caller wanted them to have, or None.
+
+        Raises:
+            Corrupt: They have another; it gets no name.
+        """
+        if expect is not None and digest != expect:
+            raise Corrupt(
+                f"The bytes changed while they were being saved: expected {expect}, "
+                f"wrote {digest}. Nothing became visible.",
+                hint="save again while nothing else changes the model",
+            )
+        self._link(tmp, digest)
+        self._unflushed.set()
+
+    def _link(self, tmp: Path, digest: Digest) -> None:
+        """Link a name; a blob that has it must be fresh, or a prune may take it."""
         place = self.plain.place(digest)
         while True:
             try:
