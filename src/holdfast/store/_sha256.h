@@ -110,7 +110,7 @@ static void pad(Lane *lane) {
     lane->at = lane->end;
     lane->blocks = rest < 56 ? 1 : 2;
     lane->padded = 1;
-    for (int place = 0; place < 8; place++)
+    for (size_t place = 0; place < 8; place++)
         lane->end[64 * lane->blocks - 1 - place] = (uint8_t)(bits >> 8 * place);
 }
 
