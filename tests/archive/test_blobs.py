@@ -159,7 +159,7 @@ def test_verifying_holds_few_pieces_at_a_time(saved, live, monkeypatch):
 def test_the_disk_is_asked_for_what_is_not_in_memory_before_its_use(saved, monkeypatch):
     asked = []
     monkeypatch.setattr(LocalReading, "absent", lambda _: True)
-    monkeypatch.setattr(LocalReading, "ahead", lambda self: asked.append(self._stat.st_ino))
+    monkeypatch.setattr(LocalReading, "ahead", lambda self, *_: asked.append(self._stat.st_ino))
     in_order = [path.stat().st_ino for path in pieces(saved)]
     holdfast.load("m", store=saved.store, verify="always")
     assert asked[-6:] == in_order

@@ -24,6 +24,7 @@ __all__ = ["Blobs", "Seen"]
 _FETCHED_AT_ONCE: Final = 4
 # Bytes that the disk is asked for before they are needed.
 _AHEAD: Final = 512 << 20
+_STRIPE: Final = 1 << 20
 _WORTH_THREADS: Final = 1 << 20
 
 
@@ -120,15 +121,22 @@ class Blobs:
                 room -= each.view.nbytes
                 if room < 0:
                     return
-                self._ahead(wanted[i][0])
+                self._ahead([wanted[i][0]])
 
-    def _ahead(self, digest: Digest) -> None:
+    def _ahead(self, digests: Sequence[Digest]) -> None:
+        """Ask for blobs that are used at the same time: a part of each, then the next of each."""
         with (
             contextlib.suppress(HoldfastError),  # it was only to be faster
-            contextlib.closing(self._store.open_blob(digest)) as reading,
+            contextlib.ExitStack() as opened,
         ):
-            if isinstance(reading, LocalReading):
-                reading.ahead()
+            readings = [
+                opened.enter_context(contextlib.closing(self._store.open_blob(digest)))
+                for digest in digests
+            ]
+            for start in range(0, max((each.size for each in readings), default=0), _STRIPE):
+                for reading in readings:
+                    if isinstance(reading, LocalReading) and start < reading.size:
+                        reading.ahead(start, start + _STRIPE)
 
     def _renewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
         """Fetch a blob again whose copy on this machine went bad, where that can be."""
@@ -228,10 +236,8 @@ class Blobs:
                     before, future = waiting.popleft()
                     done.append(future.result())
                     asked -= before
-                for i in group:
-                    if opened[i].absent:
-                        self._ahead(wanted[i][0])
                 waiting.append((size, pool.submit(work, group)))
+                self._ahead([wanted[i][0] for i in group if opened[i].absent])
                 asked += size
             return done + [future.result() for _, future in waiting]
 
