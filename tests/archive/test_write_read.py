@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import holdfast
-from holdfast.archive import pieces, read, write
+from holdfast.archive import read, write
 from holdfast.archive.stamps import Stamps
 from holdfast.codec.tensors import TensorData
 from holdfast.errors import Corrupt
@@ -27,8 +27,8 @@ def tensor(array):
 
 @pytest.fixture(name="store", params=["one by one", "together"])
 def open_store(tmp_path, monkeypatch, request):
-    """A store to which pieces are written in either way, whatever this processor has."""
-    monkeypatch.setattr(pieces, "lanes", lambda: 16 if request.param == "together" else 0)
+    """A store near enough that pieces are hashed together from their files, or not."""
+    monkeypatch.setattr(LocalStore, "far", lambda _: request.param == "one by one")
     return LocalStore.create(tmp_path / "store")
 
 
@@ -88,14 +88,17 @@ def test_what_changes_behind_a_save_is_named_after_what_was_written(store, monke
     }
     write_new = unnamed.write_new
 
-    def changed_after(path, chunks):
-        size = write_new(path, chunks)
-        for data in live.values():
-            data[7] += 1
-        return size
+    def changing(chunks):
+        for chunk in chunks:  # between the look of whoever hashes and that of whoever writes
+            for data in live.values():
+                data[7] += 1
+            yield chunk
 
-    monkeypatch.setattr(unnamed, "write_new", changed_after)
-    monkeypatch.setattr(local, "write_new", changed_after)
+    def changed_after(path, chunks):
+        return write_new(path, changing(chunks))
+
+    for module in (unnamed, local):
+        monkeypatch.setattr(module, "write_new", changed_after)
     written = write.write_tensors(store, tensors, known=frozenset())
     for piece in written.pieces:
         assert len(store.read(Digest(piece.digest))) == piece.size  # hashed and compared

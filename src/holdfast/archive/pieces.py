@@ -1,8 +1,7 @@
 """Writing pieces on threads: hashed, known ones skipped, tensors never copied as a whole.
 
-Where buffers are hashed one by one, a piece is hashed while it is written, and what was just hashed
-is still in the processor's cache. Where many are hashed at once, pieces are written first and
-hashed together from their files.
+Into a folder on this machine pieces are written first and hashed from their files, many at once.
+Reading them back from anywhere else would cost more, so there each is hashed while it is written.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from holdfast.archive import layout
@@ -20,7 +18,7 @@ from holdfast.codec.tensors import TensorData
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
 from holdfast.store.base import BlobStore
-from holdfast.store.hashing import digests_of, digests_on, groups_of, lanes
+from holdfast.store.hashing import digests_of, digests_on, groups_of
 from holdfast.store.local import LocalStore
 from holdfast.store.unnamed import Unnamed
 
@@ -68,7 +66,7 @@ _Piece: TypeAlias = Sequence[layout.TensorLike]
 def writer_for(
     store: BlobStore, known: frozenset[Digest], total: int, progress: Progress | None
 ) -> Writer:
-    """Return what writes pieces in the way that is fastest here.
+    """Return what writes pieces into a store.
 
     Args:
         store: Where to.
@@ -76,7 +74,7 @@ def writer_for(
         total: Bytes in all.
         progress: Called with (bytes done, bytes in all).
     """
-    if lanes() and isinstance(store, LocalStore) and not store.far():
+    if isinstance(store, LocalStore) and not store.far():
         return _Together(store, known, total, progress)
     return Writer(store, known, total, progress)
 
@@ -184,35 +182,32 @@ class _Together(Writer):
 
     def run(self, pieces: Sequence[_Piece]) -> list[Done]:
         """Write pieces; see ``Writer.run``."""
-        writers = ThreadPoolExecutor(max_workers=self._threads)
-        namers = ThreadPoolExecutor(max_workers=self._threads)
-        with Unnamed(self._store) as unnamed:
+        pool = ThreadPoolExecutor(max_workers=self._threads)
+        with Unnamed(self._store, self._threads) as unnamed:
             try:
-                done, expected = self._hashed(pieces, namers)
+                done, expected = self._hashed(pieces, pool)
                 rest = [n for n in range(len(pieces)) if n not in done]
-                written = {n: writers.submit(self._written, unnamed, pieces[n]) for n in rest}
+                hashes: dict[int, dict[str, Digest]] = {n: {} for n in rest}
+                files = {n: unnamed.write(self._written(pieces[n], hashes[n])) for n in rest}
 
                 def name(numbers: Sequence[int]) -> dict[int, Done]:
-                    files, hashes = zip(*(written[n].result() for n in numbers), strict=True)
-                    digests = unnamed.name(files, [expected.get(n) for n in numbers])
-                    each = zip(numbers, digests, hashes, strict=True)
-                    return {n: _done(pieces[n], d, held, new=True) for n, d, held in each}
+                    wanted = [expected.get(n) for n in numbers]
+                    digests = unnamed.name([files[n] for n in numbers], wanted)
+                    each = zip(numbers, digests, strict=True)
+                    return {n: _done(pieces[n], d, hashes[n], new=True) for n, d in each}
 
                 groups = groups_of([_size(pieces[n]) for n in rest])
-                for named in _results([namers.submit(name, rest[part]) for part in groups]):
+                for named in _results([pool.submit(name, rest[part]) for part in groups]):
                     done |= named
             finally:
                 self._stop.set()
-                writers.shutdown(wait=False, cancel_futures=True)  # so that no namer waits for it
-                namers.shutdown(wait=True, cancel_futures=True)
-                writers.shutdown(wait=True)
+                unnamed.stop()
+                pool.shutdown(wait=True, cancel_futures=True)
         return [done[n] for n in range(len(pieces))]
 
-    def _written(self, unnamed: Unnamed, piece: _Piece) -> tuple[Path, dict[str, Digest]]:
-        hashes: dict[str, Digest] = {}
-        file = unnamed.write(self._chunks(piece, hashes))
+    def _written(self, piece: _Piece, hashes: dict[str, Digest]) -> Iterator[memoryview]:
+        yield from self._chunks(piece, hashes)
         self._tell(piece)
-        return file, hashes
 
     def _hashed(
         self, pieces: Sequence[_Piece], pool: ThreadPoolExecutor

@@ -66,34 +66,33 @@ def digests_of(buffers: Sequence[Buffer]) -> list[Digest]:
 
 
 def digests_on(pool: Executor, buffers: Sequence[Buffer]) -> list[Digest]:
-    """Return the digest of each of some buffers, shared among threads."""
-    hands = (os.cpu_count() or 1) if lanes() else len(buffers)
+    """Return the digest of each of some buffers, shared among threads where that is faster."""
+    hands = min(_rounds(len(buffers)), os.cpu_count() or 1) if lanes() else len(buffers)
     order = sorted(range(len(buffers)), key=lambda i: memoryview(buffers[i]).nbytes)
-    dealt = [order[hand::hands] for hand in range(min(hands, len(buffers)))]
+    dealt = [order[hand::hands] for hand in range(hands)]
     made = pool.map(lambda hand: digests_of([buffers[i] for i in hand]), dealt)
-    found = {
-        i: d
-        for hand, each in zip(dealt, made, strict=True)
-        for i, d in zip(hand, each, strict=True)
-    }
+    found: dict[int, Digest] = {}
+    for hand, digests in zip(dealt, made, strict=True):
+        found.update(zip(hand, digests, strict=True))
     return [found[i] for i in range(len(buffers))]
 
 
 def groups_of(sizes: Sequence[int]) -> list[slice]:
     """Cut buffers, given by their sizes, into groups to be hashed at once, each by one thread.
 
-    A group has no more than fill the lanes; few buffers are shared among the cores.
+    A lane's speed is the same whether the others are busy or not, so that as few groups as fill the
+    lanes are done as soon as more of them would be.
     """
-    if not sizes:
-        return []
-    cores = os.cpu_count() or 1
-    rounds = -(-len(sizes) // (lanes() * cores)) if lanes() else len(sizes)
-    most = max(_LEAST if lanes() else 1, -(-len(sizes) // (rounds * cores)))
     groups: list[slice] = []
+    most = -(-len(sizes) // _rounds(len(sizes))) if sizes else 0
     start = held = 0
     for i, size in enumerate(sizes):
         if i - start == most or (i > start and held + size > _GROUP):
             groups.append(slice(start, i))
             start, held = i, 0
         held += size
-    return [*groups, slice(start, len(sizes))]
+    return [*groups, slice(start, len(sizes))] if sizes else []
+
+
+def _rounds(count: int) -> int:
+    return -(-count // max(1, lanes()))

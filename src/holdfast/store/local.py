@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from holdfast.durable import create_only, fsync_dir, mapped_os_errors, unfinished, write_new
+from holdfast.durable import (
+    create_only,
+    fsync_dir,
+    mapped_os_errors,
+    settled,
+    unfinished,
+    write_new,
+)
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
 from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
 from holdfast.store.base import BlobInfo, Buffer
@@ -199,7 +206,7 @@ class LocalStore:
         hasher = hashlib.sha256()
 
         def hashed() -> Iterator[Buffer]:
-            for chunk in chunks():
+            for chunk in settled(chunks()):
                 hasher.update(chunk)
                 yield chunk
 
