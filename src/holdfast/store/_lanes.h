@@ -1,6 +1,7 @@
 /* SHA-256 of LANES messages at once, one in each 32-bit lane of a vector; _sha256.h includes this
- * once for each kind of vector and says what its operations are. Source of the method: S. Gueron and
- * V. Krasnov, "Simultaneous hashing of multiple messages" (2012); of the function: FIPS 180-4, 6.2.
+ * once for each kind of vector and says what its operations are. Sources: of the method S. Gueron
+ * and V. Krasnov, "Simultaneous hashing of multiple messages" (2012); of the function FIPS 180-4,
+ * section 6.2.
  */
 #define JOINED(a, b) a##b
 #define NAMED(a, b) JOINED(a, b)
@@ -9,11 +10,12 @@ typedef uint32_t V __attribute__((vector_size(4 * LANES)));
 
 #define BIG_SIGMA(x, p, q, r) XOR3(ROTATED(x, p), ROTATED(x, q), ROTATED(x, r))
 #define SMALL_SIGMA(x, p, q, r) XOR3(ROTATED(x, p), ROTATED(x, q), (x) >> (r))
-#define ROUND(a, b, c, d, e, f, g, h, i)                                                    \
-    do {                                                                                    \
-        V sum = h + BIG_SIGMA(e, 6, 11, 25) + CHOSEN(e, f, g) + (w[i] + round_constants[at + i]); \
-        d += sum;                                                                           \
-        h = sum + BIG_SIGMA(a, 2, 13, 22) + MAJORITY(a, b, c);                              \
+#define ROUND(a, b, c, d, e, f, g, h, i)                                         \
+    do {                                                                         \
+        h += BIG_SIGMA(e, 6, 11, 25) + CHOSEN(e, f, g);                          \
+        h += w[i] + round_constants[at + i];                                     \
+        d += h;                                                                  \
+        h += BIG_SIGMA(a, 2, 13, 22) + MAJORITY(a, b, c);                        \
     } while (0)
 #define EIGHT_ROUNDS(i)                       \
     do {                                      \
@@ -32,7 +34,8 @@ typedef uint32_t V __attribute__((vector_size(4 * LANES)));
 #define FOUR_NEXT(i) NEXT(i); NEXT(i + 1); NEXT(i + 2); NEXT(i + 3)
 
 /* Takes whole blocks of each message into its state: word i of lane j is state[i * LANES + j]. */
-static __attribute__((target(TARGET))) void KERNEL(uint32_t *state, const uint8_t *const *messages, size_t blocks) {
+__attribute__((target(TARGET))) static void KERNEL(uint32_t *state, const uint8_t *const *messages,
+                                                   size_t blocks) {
     V kept[8], w[16];
     memcpy(kept, state, sizeof kept);
     for (size_t done = 0; done < blocks; done++) {
@@ -43,8 +46,8 @@ static __attribute__((target(TARGET))) void KERNEL(uint32_t *state, const uint8_
             /* Interleaving halves of the rows as often as a row's length halves transposes them. */
             for (int size = 1; size < LANES; size *= 2) {
                 V mixed[LANES];
-                for (int row = 0; row < LANES / 2; row++)
-                    INTERLEAVE(mixed[2 * row], mixed[2 * row + 1], rows[row], rows[row + LANES / 2]);
+                for (int i = 0; i < LANES / 2; i++)
+                    INTERLEAVE(mixed[2 * i], mixed[2 * i + 1], rows[i], rows[i + LANES / 2]);
                 memcpy(rows, mixed, sizeof mixed);
             }
             for (int row = 0; row < LANES; row++)

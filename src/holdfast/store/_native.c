@@ -1,6 +1,7 @@
 /* The passes over bytes of coded blobs: numbers into byte planes and back, alone or as differences
  * to a base, without the GIL. planes.py does the same with numpy and is what these are compared
- * with; the page docs/format/coded.md says what is computed.
+ * with; the page docs/format/coded.md says what is computed. Also SHA-256 of many messages at once,
+ * for hashing.py.
  *
  * Frames are read by the system's libzstd where there is one: its builds carry assembly that the
  * zstandard package's do not. It is looked for when this module is loaded, so that building needs
@@ -326,7 +327,7 @@ static PyMethodDef methods[] = {
     {"split", py_split, METH_VARARGS, "split(data, width, kind, base, out): numbers to planes"},
     {"join", py_join, METH_VARARGS, "join(frames, lengths, kind, base, out): planes to numbers"},
     {"huffman", py_huffman, METH_VARARGS, "huffman(data): a frame of literals"},
-    {"sha256", py_sha256, METH_VARARGS, "sha256(messages, lanes): their digests, one after the other"},
+    {"sha256", py_sha256, METH_VARARGS, "sha256(messages, lanes): their digests, joined"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-# The passes over bytes in C; hatch_build.py builds them, planes.py says what they do.
+# The passes over bytes in C; hatch_build.py builds them, planes.py and hashing.py say what they do.
 from typing_extensions import Buffer
 
 CALLS: int
