@@ -7,7 +7,7 @@ STAMP := .venv/.ready
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-$(STAMP): pyproject.toml constraints.txt tools/bootstrap.py hatch_build.py src/holdfast/store/_native.c
+$(STAMP): pyproject.toml constraints.txt tools/bootstrap.py hatch_build.py $(wildcard src/holdfast/store/*.[ch])
 	$(PYTHON) tools/bootstrap.py
 	@touch $(STAMP)
 

@@ -14,8 +14,8 @@ from holdfast.archive import read, write
 from holdfast.archive.stamps import Stamps
 from holdfast.codec.tensors import TensorData
 from holdfast.errors import Corrupt
-from holdfast.record import Digest
-from holdfast.store import reading as readings
+from holdfast.record import Digest, digest_of
+from holdfast.store import local, reading as readings, unnamed
 from holdfast.store.local import LocalStore
 
 BIG = 1 << 20
@@ -25,8 +25,10 @@ def tensor(array):
     return TensorData("F64", array.shape, lambda: memoryview(array).cast("B"))
 
 
-@pytest.fixture(name="store")
-def open_store(tmp_path):
+@pytest.fixture(name="store", params=["one by one", "together"])
+def open_store(tmp_path, monkeypatch, request):
+    """A store near enough that pieces are hashed together from their files, or not."""
+    monkeypatch.setattr(LocalStore, "far", lambda _: request.param == "one by one")
     return LocalStore.create(tmp_path / "store")
 
 
@@ -75,6 +77,69 @@ def test_a_tensor_that_changes_while_it_is_saved_is_refused(store):
     with pytest.raises(Corrupt, match="changed while they were being saved"):
         write.write_tensors(store, {"a": moving}, known=known)
     assert [info.size for info in store.list() if info.size == BIG] == []
+    assert not [*(store.path / "tmp").iterdir()]
+
+
+def test_what_changes_behind_a_save_is_named_after_what_was_written(store, monkeypatch):
+    live = {name: bytearray(BIG) for name in "abcde"}
+    tensors = {
+        name: TensorData("U8", (BIG,), lambda data=data: memoryview(data))
+        for name, data in live.items()
+    }
+    write_new = unnamed.write_new
+
+    def changing(chunks):
+        for chunk in chunks:  # between the look of whoever hashes and that of whoever writes
+            for data in live.values():
+                data[7] += 1
+            yield chunk
+
+    def changed_after(path, chunks):
+        return write_new(path, changing(chunks))
+
+    for module in (unnamed, local):
+        monkeypatch.setattr(module, "write_new", changed_after)
+    written = write.write_tensors(store, tensors, known=frozenset())
+    for piece in written.pieces:
+        assert len(store.read(Digest(piece.digest))) == piece.size  # hashed and compared
+
+
+def test_a_save_that_fails_leaves_nothing_behind(store):
+    arrays = {f"t{n}": np.full(BIG // 8, float(n)) for n in range(6)}
+    tensors = {name: tensor(array) for name, array in arrays.items()}
+    tensors["t3"] = TensorData("F64", (BIG // 8,), lambda: memoryview(bytes(BIG - 8)))
+    with pytest.raises(Corrupt, match="'t3' gave"):
+        write.write_tensors(store, tensors, known=frozenset())
+    assert not [*(store.path / "tmp").iterdir()]
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_pieces_of_many_tensors_are_known_again(store, copies):
+    rng = np.random.default_rng(0)
+    sizes = [3, BIG // 8, 0, 40_000, *([9_000] * 30), BIG // 8, BIG // 4, BIG // 8, BIG // 8]
+    arrays = {f"t{n}": rng.normal(size=size) for n, size in enumerate(sizes)}
+
+    def described(array):
+        return TensorData("F64", array.shape, lambda: memoryview(array.tobytes()))
+
+    def save(known):
+        made = {n: (described if copies else tensor)(array) for n, array in arrays.items()}
+        told = []
+        saved = write.write_tensors(
+            store, made, known=known, progress=lambda done, total: told.append((done, total))
+        )
+        assert max(told) == (saved.total_bytes - saved.pieces[0].size, saved.total_bytes)
+        return saved
+
+    first = save(frozenset())
+    known = frozenset(Digest(piece.digest) for piece in first.pieces)
+    again = save(known)
+    assert (again.entries, again.pieces, again.new_bytes) == (first.entries, first.pieces, 0)
+    assert {entry.digest for entry in first.entries} == {
+        digest_of(a.tobytes()) for a in arrays.values()
+    }
+    arrays["t1"] = arrays["t1"] + 1
+    assert save(known).new_bytes == BIG
 
 
 def test_writing_copies_no_tensor(store):

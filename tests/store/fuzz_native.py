@@ -4,6 +4,7 @@ Run: LD_PRELOAD=$(cc -print-file-name=libasan.so) PYTHONMALLOC=malloc ASAN_OPTIO
     python fuzz_native.py EXTENSION CALLS
 """
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import random
@@ -75,13 +76,20 @@ def a_frame(rng, native):
     assert zstandard.ZstdDecompressor().decompress(made) == data
 
 
+def some_messages(rng, native):
+    lengths = [rng.choice((*SIZES, rng.randrange(300))) for _ in range(rng.randrange(41))]
+    messages = tuple(some(rng, length) for length in lengths)
+    made = native.sha256(messages, rng.choice((8, 16)))
+    assert made == b"".join(hashlib.sha256(message).digest() for message in messages)
+
+
 def main():
     native, calls = loaded(sys.argv[1]), int(sys.argv[2])
     rng = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     done = 0
     for _ in range(calls):
         try:
-            rng.choice((a_join, a_join, a_split, a_frame))(rng, native)
+            rng.choice((a_join, a_join, a_split, a_frame, some_messages))(rng, native)
             done += 1
         except (ValueError, OverflowError):
             pass

@@ -15,6 +15,7 @@ from holdfast.errors import Corrupt, HoldfastError, NotFound
 from holdfast.record import Digest, Piece, TensorEntry, digest_of, parse_digest
 from holdfast.remote.base import in_parallel
 from holdfast.store.base import BlobStore, Distant
+from holdfast.store.hashing import digests_of, groups_of
 from holdfast.store.local import LocalStore
 from holdfast.store.reading import LocalReading
 
@@ -23,6 +24,8 @@ __all__ = ["Blobs", "Seen"]
 _FETCHED_AT_ONCE: Final = 4
 # Bytes that the disk is asked for before they are needed.
 _AHEAD: Final = 512 << 20
+_STRIPE: Final = 1 << 20
+_WORTH_THREADS: Final = 1 << 20
 
 
 class Seen:
@@ -120,15 +123,22 @@ class Blobs:
                 room -= each.view.nbytes
                 if room < 0:
                     return
-                self._ahead(wanted[i][0])
+                self._ahead([wanted[i][0]])
 
-    def _ahead(self, digest: Digest) -> None:
+    def _ahead(self, digests: Sequence[Digest]) -> None:
+        """Ask for blobs that are used at the same time: a part of each, then the next of each."""
         with (
             contextlib.suppress(HoldfastError),  # it was only to be faster
-            contextlib.closing(self._store.open_blob(digest)) as reading,
+            contextlib.ExitStack() as opened,
         ):
-            if isinstance(reading, LocalReading):
-                reading.ahead()
+            readings = [
+                opened.enter_context(contextlib.closing(self._store.open_blob(digest)))
+                for digest in digests
+            ]
+            for start in range(0, max((each.size for each in readings), default=0), _STRIPE):
+                for reading in readings:
+                    if isinstance(reading, LocalReading) and start < reading.size:
+                        reading.ahead(start, start + _STRIPE)
 
     def _renewed(self, digest: Digest, size: int, what: str) -> tuple[memoryview, Identity | None]:
         """Fetch a blob again whose copy on this machine went bad, where that can be."""
@@ -195,40 +205,43 @@ class Blobs:
         """Verify blobs on threads; return the numbers of those that are not what they should be."""
         self.checked = "hashed"
 
-        def sound(i: int) -> bool:
-            digest, view = wanted[i][0], opened[i].view
-            same = self.live.get(digest)
-            return (same is not None and same(view)) or digest_of(view) == digest
+        def alike(i: int) -> bool:
+            same = self.live.get(wanted[i][0])
+            return same is not None and same(opened[i].view)
 
-        good = dict(zip(doubtful, self._ahead_of(sound, wanted, opened, doubtful), strict=True))
-        self._seen.blobs.update(wanted[i][0] for i in doubtful if good[i])
-        return [i for i in doubtful if not good[i]]
+        def differing(numbers: Sequence[int]) -> list[int]:
+            rest = [i for i in numbers if not alike(i)]
+            digests = digests_of([opened[i].view for i in rest])
+            return [i for i, digest in zip(rest, digests, strict=True) if digest != wanted[i][0]]
+
+        groups = [doubtful[part] for part in groups_of([wanted[i][1] for i in doubtful])]
+        bad = {i for each in self._ahead_of(differing, wanted, opened, groups) for i in each}
+        self._seen.blobs.update(wanted[i][0] for i in doubtful if i not in bad)
+        return sorted(bad)
 
     def _ahead_of(
         self,
-        work: Callable[[int], bool],
+        work: Callable[[Sequence[int]], list[int]],
         wanted: Sequence[tuple[Digest, int, str]],
         opened: Sequence[_Viewed],
-        numbers: Sequence[int],
-    ) -> list[bool]:
-        """Do work on blobs on threads, the disk being asked for those to come meanwhile."""
-        total = sum(wanted[i][1] for i in numbers)
-        threads = min(8, os.cpu_count() or 1) if total >= 1 << 20 and len(numbers) > 1 else 0
-        if not threads:
-            return [work(i) for i in numbers]
-        waiting: deque[tuple[int, Future[bool]]] = deque()
-        done: list[bool] = []
+        groups: Sequence[Sequence[int]],
+    ) -> list[list[int]]:
+        """Do work on groups on threads, the disk being asked for those to come meanwhile."""
+        sizes = [sum(wanted[i][1] for i in group) for group in groups]
+        if sum(sizes) < _WORTH_THREADS:
+            return [work(group) for group in groups]
+        waiting: deque[tuple[int, Future[list[int]]]] = deque()
+        done: list[list[int]] = []
         asked = 0
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            for i in numbers:
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            for group, size in zip(groups, sizes, strict=True):
                 while waiting and asked > _AHEAD:
-                    size, future = waiting.popleft()
+                    before, future = waiting.popleft()
                     done.append(future.result())
-                    asked -= size
-                if opened[i].absent:
-                    self._ahead(wanted[i][0])
-                waiting.append((wanted[i][1], pool.submit(work, i)))
-                asked += wanted[i][1]
+                    asked -= before
+                waiting.append((size, pool.submit(work, group)))
+                self._ahead([wanted[i][0] for i in group if opened[i].absent])
+                asked += size
             return done + [future.result() for _, future in waiting]
 
     def _remember(self, hashed: Mapping[Identity | None, Digest]) -> None:

@@ -19,10 +19,10 @@ from holdfast.record import (
     Manifest,
     Record,
     TensorEntry,
-    digest_of,
     parse_digest,
 )
 from holdfast.store.base import BlobStore, Distant
+from holdfast.store.hashing import digests_of
 
 __all__ = [
     "Checked",
@@ -187,8 +187,7 @@ class Tensors(Mapping[str, TensorView]):
             what = f"tensor {entries[0].name!r:.100}{more}"
             wanted.append((parse_digest(piece.digest), piece.size, what))
         views = self._source.views(wanted)
-        for number, view in zip(numbers, views, strict=True):
-            self._match_content(number, view)
+        self._match_content(numbers, views)
         return views
 
     def _pass(self, number: int) -> memoryview:
@@ -206,23 +205,28 @@ class Tensors(Mapping[str, TensorView]):
         for piece, entries in zip(self._pieces[1:], self._plan.pieces, strict=True):
             self._source.live[parse_digest(piece.digest)] = partial(_same, entries, live)
 
-    def _match_content(self, number: int, data: memoryview) -> None:
+    def _match_content(self, numbers: Sequence[int], views: Sequence[memoryview]) -> None:
         """Compare tensors with the digests that the content, and so its id, names.
 
-        That the piece's own bytes are sound does not say that they are this content's.
+        That the pieces' own bytes are sound does not say that they are this content's.
         """
-        piece = self._pieces[number + 1].digest
-        entries = [e for e in self._plan.pieces[number] if isinstance(e, TensorEntry)]
-        alone = len(entries) == 1
-        if not alone and self._source.holds(piece, entries):
-            return
-        offset = 0
-        for entry in entries:
-            end = offset + layout.nbytes(entry)
-            if (piece if alone else digest_of(data[offset:end])) != entry.digest:
-                raise Corrupt(f"tensor {entry.name!r:.100} is not the one the content names")
-            offset = end
-        if not alone:
+        within: list[tuple[TensorEntry, memoryview]] = []
+        judged: list[tuple[str, list[TensorEntry]]] = []
+        for number, data in zip(numbers, views, strict=True):
+            piece = self._pieces[number + 1].digest
+            entries = [e for e in self._plan.pieces[number] if isinstance(e, TensorEntry)]
+            if len(entries) == 1:
+                _match(entries[0], piece)
+            elif not self._source.holds(piece, entries):
+                judged.append((piece, entries))
+                offset = 0
+                for entry in entries:
+                    end = offset + layout.nbytes(entry)
+                    within.append((entry, data[offset:end]))
+                    offset = end
+        for (entry, _), digest in zip(within, digests_of([d for _, d in within]), strict=True):
+            _match(entry, digest)
+        for piece, entries in judged:
             self._source.remember_held(piece, entries)
 
     def __getitem__(self, name: str) -> TensorView:
@@ -253,6 +257,11 @@ class Tensors(Mapping[str, TensorView]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _match(entry: TensorEntry, digest: str) -> None:
+    if digest != entry.digest:
+        raise Corrupt(f"tensor {entry.name!r:.100} is not the one the content names")
 
 
 def _same(

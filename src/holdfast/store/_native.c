@@ -1,6 +1,7 @@
 /* The passes over bytes of coded blobs: numbers into byte planes and back, alone or as differences
  * to a base, without the GIL. planes.py does the same with numpy and is what these are compared
- * with; the page docs/format/coded.md says what is computed.
+ * with; the page docs/format/coded.md says what is computed. Also SHA-256 of many messages at once,
+ * for hashing.py.
  *
  * Frames are read by the system's libzstd where there is one: its builds carry assembly that the
  * zstandard package's do not. It is looked for when this module is loaded, so that building needs
@@ -15,6 +16,7 @@
 #include <dlfcn.h>
 
 #include "_passes.h"
+#include "_sha256.h"
 
 enum { MOST_KEPT = 4 << 20, MOST_IDLE = 8 };
 
@@ -278,15 +280,60 @@ static PyObject *py_huffman(PyObject *module, PyObject *args) {
     return made;
 }
 
+/* Fills `messages` with what objects hold and returns how many were opened; fewer than `count` with
+ * an exception. */
+static Py_ssize_t open_messages(PyObject *given, Py_ssize_t count, Py_buffer *views,
+                                Message *messages, uint8_t *digests) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (PyObject_GetBuffer(PyTuple_GetItem(given, i), &views[i], PyBUF_SIMPLE) < 0)
+            return i;
+        messages[i] = (Message){views[i].buf, (size_t)views[i].len, digests + 32 * i};
+    }
+    return count;
+}
+
+static PyObject *py_sha256(PyObject *module, PyObject *args) {
+    PyObject *given, *made = NULL;
+    int width;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "O!i", &PyTuple_Type, &given, &width))
+        return NULL;
+    Kernel *kernel = kernel_of(width);
+    if (!kernel)
+        return PyErr_Format(PyExc_ValueError, "this machine has no %d lanes", width);
+    Py_ssize_t count = PyTuple_Size(given), opened = 0;
+    Py_buffer *views = PyMem_Calloc((size_t)count + 1, sizeof *views);
+    Message *messages = PyMem_Calloc((size_t)count + 1, sizeof *messages);
+    if (!views || !messages)
+        PyErr_NoMemory();
+    else if ((made = PyBytes_FromStringAndSize(NULL, 32 * count))) {
+        uint8_t *digests = (uint8_t *)PyBytes_AsString(made);
+        opened = open_messages(given, count, views, messages, digests);
+        if (opened == count) {
+            Py_BEGIN_ALLOW_THREADS;
+            hash_messages(kernel, width, messages, (size_t)count);
+            Py_END_ALLOW_THREADS;
+        } else
+            Py_CLEAR(made);
+    }
+    while (opened)
+        PyBuffer_Release(&views[--opened]);
+    PyMem_Free(views);
+    PyMem_Free(messages);
+    return made;
+}
+
 static PyMethodDef methods[] = {
     {"split", py_split, METH_VARARGS, "split(data, width, kind, base, out): numbers to planes"},
     {"join", py_join, METH_VARARGS, "join(frames, lengths, kind, base, out): planes to numbers"},
     {"huffman", py_huffman, METH_VARARGS, "huffman(data): a frame of literals"},
+    {"sha256", py_sha256, METH_VARARGS, "sha256(messages, lanes): their digests, joined"},
     {NULL, NULL, 0, NULL},
 };
 
 /* LIBZSTD says whether join reads frames; without it they must be given as what they hold. HUFFMAN
- * says whether frames of literals can be written.
+ * says whether frames of literals can be written. LANES is how many messages sha256 can take at
+ * once, SHA whether the processor hashes one by instructions of its own.
  * CALLS is raised with every change of how the functions are called: a build that is older than
  * the Python beside it is not used. */
 static int fill(PyObject *module) {
@@ -296,6 +343,9 @@ static int fill(PyObject *module) {
         zstd.drop_writer(writer);
     if (PyModule_AddIntConstant(module, "CALLS", 2) < 0 ||
         PyModule_AddIntConstant(module, "LIBZSTD", found) < 0)
+        return -1;
+    if (PyModule_AddIntConstant(module, "LANES", kernel_of(16) ? 16 : kernel_of(8) ? 8 : 0) < 0 ||
+        PyModule_AddIntConstant(module, "SHA", has_sha_instructions()) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "HUFFMAN", writer != NULL);
 }

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from holdfast.durable import mapped_os_errors, write_all
+from holdfast.durable import mapped_os_errors, settled, write_all
 from holdfast.record import Digest, digest_hex, parse_digest
 from holdfast.store.base import Buffer
 from holdfast.store.reading import LocalReading
@@ -182,7 +182,7 @@ def _written(tmp: Path, chunks: Iterable[Buffer]) -> tuple[Digest, LocalReading]
     hasher = hashlib.sha256()
     fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
     try:
-        for chunk in chunks:
+        for chunk in settled(chunks):
             hasher.update(chunk)
             write_all(fd, chunk)
         return Digest(f"sha256:{hasher.hexdigest()}"), LocalReading(fd)

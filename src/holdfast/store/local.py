@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from holdfast.durable import create_only, fsync_dir, mapped_os_errors, unfinished, write_new
+from holdfast.durable import (
+    create_only,
+    fsync_dir,
+    mapped_os_errors,
+    settled,
+    unfinished,
+    write_new,
+)
 from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
 from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
 from holdfast.store.base import BlobInfo, Buffer, Coded
@@ -154,21 +161,34 @@ class LocalStore:
             tmp = unfinished(self._tmp)
             try:
                 digest = self._written(tmp, chunks)
-                if expect is not None and digest != expect:
-                    raise Corrupt(
-                        f"The bytes changed while they were being saved: expected {expect}, "
-                        f"wrote {digest}. Nothing became visible.",
-                        hint="save again while nothing else changes the model",
-                    )
-                self._name(tmp, digest)
-                self._unflushed.set()
+                self.name(tmp, digest, expect)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     tmp.unlink()
         return digest
 
-    def _name(self, tmp: Path, digest: Digest) -> None:
-        """Give written bytes their name; one that exists must be fresh, or a prune may take it."""
+    def name(self, tmp: Path, digest: Digest, expect: Digest | None) -> None:
+        """Give a file with durable bytes the name of a blob.
+
+        Args:
+            tmp: The file, in ``tmp/``.
+            digest: The SHA-256 of its bytes.
+            expect: What the caller wanted them to have, or None.
+
+        Raises:
+            Corrupt: They have another; it gets no name.
+        """
+        if expect is not None and digest != expect:
+            raise Corrupt(
+                f"The bytes changed while they were being saved: expected {expect}, "
+                f"wrote {digest}. Nothing became visible.",
+                hint="save again while nothing else changes the model",
+            )
+        self._link(tmp, digest)
+        self._unflushed.set()
+
+    def _link(self, tmp: Path, digest: Digest) -> None:
+        """Link a name; a blob that has it must be fresh, or a prune may take it."""
         place = self.plain.place(digest)
         while True:
             try:
@@ -186,7 +206,7 @@ class LocalStore:
         hasher = hashlib.sha256()
 
         def hashed() -> Iterator[Buffer]:
-            for chunk in chunks():
+            for chunk in settled(chunks()):
                 hasher.update(chunk)
                 yield chunk
 

@@ -143,12 +143,12 @@ class LocalReading:
         yield from range(0, self.size, _PROBE)
         yield max(0, self.size - 1)
 
-    def ahead(self) -> None:
-        """Ask the system to read the file now, without waiting for it."""
+    def ahead(self, start: int = 0, end: int | None = None) -> None:
+        """Ask the system to read a part of the file now, without waiting for it."""
         advise = getattr(os, "posix_fadvise", None)
         if advise is not None:
             with contextlib.suppress(OSError):
-                for offset in range(0, self.size, _ADVICE):
+                for offset in range(start, min(end or self.size, self.size), _ADVICE):
                     place = self._start + offset
                     advise(self._fd, place, _ADVICE, os.POSIX_FADV_WILLNEED)
 
