@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -25,30 +26,11 @@ BLOCK = re.compile(
 # A block under such a comment is a file that the reader writes.
 FILE = re.compile(r"^<!-- file: (\S+) -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Runs the blocks of one page in one namespace, with the page's own line numbers in tracebacks.
-# Each page has a process of its own, forked where its frameworks have been imported once for all.
 RUNNER = """
-import importlib, json, os, sys
-
-def run(page, folder, blocks):
-    os.chdir(folder)
-    sys.path.insert(0, folder)
-    own = {"PYTHONPATH": folder, "HOLDFAST_STORE": f"{folder}/store", "HOLDFAST_CACHE": f"{folder}/c"}
-    os.environ.update(own)
-    scope = {"__name__": "__main__"}
-    for line, code in blocks:
-        exec(compile("\\n" * line + code, page, "exec"), scope)
-
-for asked in sys.stdin:
-    packages, *page = json.loads(asked)
-    for package in packages:
-        importlib.import_module(package)
-    child = os.fork()
-    if child == 0:
-        for fd in (1, 2):
-            os.dup2(os.open(f"{page[1]}/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), fd)
-        run(*page)
-        sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+import json, sys
+scope = {"__name__": "__main__"}
+for line, code in json.load(sys.stdin):
+    exec(compile("\\n" * line + code, sys.argv[1], "exec"), scope)
 """
 
 
@@ -108,26 +90,28 @@ def test_pages_are_found():
     assert sum(len(blocks(page, "python")) for page in PAGES) > 5
 
 
-@pytest.fixture(name="runner", scope="module")
-def process_that_forks():
-    words = [sys.executable, "-c", RUNNER]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
-        yield one
-        one.stdin.close()
-
-
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=named)
-def test_python_runs(page, tmp_path, runner):
+def test_python_runs(page, tmp_path):
     run = [(line, code) for line, code, is_run in blocks(page, "python") if is_run]
     write_files(page, tmp_path)
     own = {path.stem for path in tmp_path.glob("*.py")}
-    packages = sorted(set().union(*(imported(code) for _, code in run)) - own)
-    for package in packages:
+    for package in sorted(set().union(*(imported(code) for _, code in run)) - own):
         pytest.importorskip(package)
-    packages = [name for name in packages if name != "holdfast"]  # each page imports it anew
-    runner.stdin.write(json.dumps([packages, str(page), str(tmp_path), run]) + "\n")
-    runner.stdin.flush()
-    assert runner.stdout.readline() == "0\n", (tmp_path / "said").read_text("utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, str(page)],
+        input=json.dumps(run),
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "HOLDFAST_STORE": str(tmp_path / "store"),
+            "HOLDFAST_CACHE": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=named)
