@@ -86,14 +86,14 @@ def mentioning(text):
     return found
 
 
-def wait_until(true, seconds=20):
+def wait_until(true, seconds=120):
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.02)
     return true()
 
 
-def ask(child, header=None, *runs, seconds=30):
+def ask(child, header=None, *runs, seconds=120):
     return child.ask(header or {"q": 1}, [memoryview(run) for run in runs], seconds=seconds)
 
 
@@ -191,7 +191,7 @@ def test_nonsense_ends_it(start, case):
             time.sleep(60)
     """)
     with pytest.raises(EnvironmentMismatch, match=told):
-        ask(child, seconds=3 if case == "closes" else 30)
+        ask(child, seconds=3 if case == "closes" else 120)
     assert not child.alive
     assert gone(child.pid)
     with pytest.raises(EnvironmentMismatch, match="has ended"):
@@ -215,7 +215,7 @@ def test_an_answer_that_was_not_asked_for(start):
     [
         "while True: time.sleep(1)",
         "while True: pass",
-        "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 13, 15)]; time.sleep(99)",
+        "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 13, 15)]; time.sleep(999)",
         "while True: print('x' * 1000)",
         "while True: told.write(b'\\x02\\0\\0'[:1] * 0); time.sleep(0.01)",
     ],
@@ -229,7 +229,7 @@ def test_it_hangs(start, code):
     began = time.monotonic()
     with pytest.raises(EnvironmentMismatch, match=r"did not answer within 1 s"):
         ask(child, seconds=1)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert gone(child.pid)
 
 
