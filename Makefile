@@ -16,7 +16,10 @@ setup: $(STAMP)  ## Make .venv with everything the other targets need
 demo: $(STAMP)  ## Keep, prove, promote, break and rescue real models, in under a minute
 	$(BIN)/python tools/demo.py
 
-LIGHT := $(BIN)/python -m pytest -m "not slow and not service"
+# Where writing bytecode is off, each of the many processes that tests start would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Two processes share the cores; a pool of threads in each makes both wait for each other.
+LIGHT := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not service"
 LOG := .venv/half.log
 # About half of the tests by the time that they take; the other process runs the rest.
 HALF := tests/frameworks tests/trust tests/rescue tests/codec tests/museum tests/environment \

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import gc
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,18 @@ def surroundings(home: Path) -> Iterator[None]:
 def surroundings_of_wider_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give fixtures of modules, which are made before a test's own, surroundings too."""
     with surroundings(tmp_path_factory.mktemp("home")):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Let what this process writes stay in the system's memory, where every test finds it.
+
+    Only a loss of power could tell. Programs that tests start do wait, and what they ask of the
+    disk, in which order, is watched from outside by ``tests/attacks/test_crash.py``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which refuses the same descriptors
         yield
 
 
@@ -113,8 +127,32 @@ class Kept:
                     file.write(json.dumps([framework, what, versions]) + "\n")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what all tests share, modules and the tests themselves, out of every later collection.
+
+    None of it is garbage before the end, and a collection would walk through all of it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the watch over skips, and over what is proven where that is asked for."""
+    """Register the watch over skips, and over what is proven where that is asked for.
+
+    Runs beside each other have folders of their own: pytest's usual ones lie in one, where each
+    run removes what is old, and two that do so at once fail.
+    """
+    if config.option.basetemp is None:
+        folder = tempfile.TemporaryDirectory(prefix="holdfast-tests-", ignore_cleanup_errors=True)
+        config.option.basetemp = folder.name
+        config.add_cleanup(folder.cleanup)
     config.pluginmanager.register(ExpectedSkips(EXPECTED_SKIPS), "expected-skips")
     kept = os.environ.get("HOLDFAST_KEPT")
     if kept:

@@ -174,6 +174,16 @@ def test_a_flipped_bit_of_the_index_never_renames_a_version(members, tmp_path):
         holdfast.Store(path)
 
 
+@pytest.mark.parametrize(
+    "value", [b'"\xff"', b"[" * 900 + b"]" * 900, b'"\\ud800"', b"1e999"], ids=repr
+)
+def test_what_the_index_says_to_others_is_read_for_its_digest(members, tmp_path, value):
+    index = members["index.json"].replace(b"{", b'{"another.s":' + value + b",", 1)
+    path = put(tmp_path / "m.hold", {**members, "index.json": index})
+    with pytest.raises(Corrupt, match="is no sound bundle"):
+        holdfast.Store(path)
+
+
 def test_a_huge_index_is_not_read(members, tmp_path):
     path = put(tmp_path / "m.hold", {**members, "index.json": b" " * ((16 << 20) + 1)})
     with pytest.raises(Corrupt, match="more than"):

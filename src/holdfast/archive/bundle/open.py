@@ -266,11 +266,11 @@ class _Opening:
 
 def _own_digest(index: bytes) -> Digest:
     """Return the digest of an index, known to be an object, without its annotations."""
-    document = msgspec.json.decode(index)
-    del document["annotations"]
     try:
+        document = msgspec.json.decode(index)  # all of it: what no field of ours is for was skipped
+        del document["annotations"]
         return digest_of(canonical(document))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Corrupt(f"its index.json has no canonical form: {error}") from error
 
 
