@@ -20,7 +20,13 @@ from holdfast.environment import capture
 from holdfast.errors import Corrupt, HoldfastError, NoStore, PartlyDone, UsageError
 from holdfast.record import Digest
 from holdfast.store.base import BlobInfo, Distant
-from holdfast.store.transfer import Planner, lacking, missing_blobs, send_blobs
+from holdfast.store.transfer import (
+    Planner,
+    copy_blobs,
+    lacking,
+    missing_blobs,
+    send_blobs,
+)
 
 __all__ = ["Sent", "Transfer", "far_end", "partly_done", "transfer"]
 
