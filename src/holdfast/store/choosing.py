@@ -95,10 +95,11 @@ def way_of(data: planes.Bytes, kind: Kind, base: planes.Bytes | None) -> Way:
     Differences are sorted only where that pays: it takes most of the time that reading them takes.
     """
     best = Way("float" if kind.float else "bytes", kind.width, _CHUNK[kind.width])
-    if not data.size:
+    differs = kind.float and base is not None
+    if not data.size or not (differs or kind.width > 1):
         return best
     least = _sampled(data, best, ("tiny",))
-    if kind.float and base is not None:
+    if differs:
         difference = best._replace(kind="difference", base=base)
         ordered = Way("sorted", kind.width, _SORTED_BYTES // kind.width, base)
         for way in (difference, ordered):
