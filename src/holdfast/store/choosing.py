@@ -13,12 +13,13 @@ from holdfast.store import planes
 
 __all__ = ["Choice", "Kind", "Way", "way_of"]
 
-# Numbers of a chunk by their width: what a thread works at stays in its core's cache. Alone, a
-# chunk's plane is one block of a frame. Sorted ones have some blocks, each of a few exponents.
-_CHUNK: Final = {1: 1 << 21, 2: 1 << 17, 4: 1 << 17, 8: 1 << 16}
-_SORTED_BYTES: Final = 1 << 20
+# Numbers of a chunk by their width: what a thread works at stays in its core's cache, as what is
+# sorted must. Sorted ones have some blocks, each of a few exponents.
+_CHUNK: Final = {1: 1 << 21, 2: 1 << 17, 4: 1 << 18, 8: 1 << 16}
+_SORTED_BYTES: Final = 1 << 18
 _AGAIN: Final = 1 << 20  # bytes for which a choice of how to compress a plane stands
-_SAMPLE: Final = 1 << 14
+_SAMPLE: Final = 1 << 15  # of a plane
+_GLANCE: Final = 1 << 13  # numbers, twice, by which ways are compared
 _PIECES: Final = 4  # that a plane's sample is of
 _GAIN: Final = 0.995  # a frame so much smaller than its plane is kept
 _SPARSE: Final = 0.25  # below, one byte prevails; Huffman's codes, a bit at least, are too long
@@ -27,11 +28,12 @@ _WORTH: Final = 0.95  # a way that takes longer to read must save so much
 # Bytes of an exponent have a skewed distribution and no order: a table of 64 places and matches of
 # 7 bytes leave them to the Huffman coder, which is what serves them. "huffman" looks for no matches
 # at all; it takes the system's libzstd and the extension.
-_LEVELS: Final = {"literals": 1, "short": 1, "fast": 1, "usual": 3, "thorough": 9}
+_LEVELS: Final = {"literals": 1, "short": 1, "tiny": 1, "fast": 1, "usual": 3, "thorough": 9}
 _LITERALS: Final = {"strategy": zstandard.STRATEGY_FAST, "min_match": 7, "hash_log": 6}
 _OTHERWISE: Final[dict[str, dict[str, int]]] = {
     "literals": {**_LITERALS, "window_log": 17},
-    "short": {**_LITERALS, "window_log": 15},  # a block is no longer: a table for fewer exponents
+    "short": {**_LITERALS, "window_log": 14},  # a block is no longer: a table for fewer exponents
+    "tiny": {**_LITERALS, "window_log": 12},  # so that a sample, too, is of some blocks
 }
 
 
@@ -90,38 +92,45 @@ def way_of(data: planes.Bytes, kind: Kind, base: planes.Bytes | None) -> Way:
     """Return what makes a run of numbers smallest, from two samples of it.
 
     Numbers that repeat as wholes, as a forest's fractions do, are smaller as bytes than in planes.
+    Differences are sorted only where that pays: it takes most of the time that reading them takes.
     """
     best = Way("float" if kind.float else "bytes", kind.width, _CHUNK[kind.width])
-    others = []
-    if kind.width > 1:
-        others.append(Way("bytes", 1, _CHUNK[1]))
-    if kind.float and base is not None:
-        others.append(Way("sorted", kind.width, _SORTED_BYTES // kind.width, base))
-    if not data.size or not others:
+    differs = kind.float and base is not None
+    if not data.size or not (differs or kind.width > 1):
         return best
-    least = _sampled(data, kind.width, best)
-    for other in others:
-        size = _sampled(data, kind.width, other)
-        if size < _WORTH * least:
-            best, least = other, size
+    least = _sampled(data, best, ("tiny",))
+    if differs:
+        difference = best._replace(kind="difference", base=base)
+        ordered = Way("sorted", kind.width, _SORTED_BYTES // kind.width, base)
+        for way in (difference, ordered):
+            size = _sampled(data, way, ("tiny",))
+            if size < _WORTH * least:
+                best, least = way, size
+    if kind.width > 1:
+        way = Way("bytes", 1, _CHUNK[1])
+        if _sampled(data, way, ("usual",), kind.width) < least:
+            least = _sampled(data, best, best.levels)
+            if _sampled(data, way, way.levels, kind.width) < _WORTH * least:
+                best = way
     return best
 
 
-def _sampled(data: planes.Bytes, width: int, way: Way) -> int:
-    size = 0
+def _sampled(data: planes.Bytes, way: Way, levels: Sequence[str], width: int = 0) -> int:
+    """Return what two samples take; ``width`` is that of their numbers where not the way's."""
+    size, width = 0, width or way.width
     for quarter in (1, 3):
         start = data.size * quarter // 4 // width * width
-        found = way.split(data, slice(start, start + _SAMPLE * width))
-        size += sum(len(frame) for _, frame in Choice(way).coded(found))
+        found = way.split(data, slice(start, start + _GLANCE * width))
+        size += sum(len(frame) for _, frame in Choice(levels).coded(found))
     return size
 
 
 class Choice:
     """How the planes of neighbouring chunks are compressed, chosen at the first of them."""
 
-    def __init__(self, way: Way) -> None:
-        self._tried = way.levels
-        self._levels: list[str | None] = [None] * way.width
+    def __init__(self, levels: Sequence[str]) -> None:
+        self._tried = levels
+        self._levels: dict[int, str | None] = {}
 
     def coded(self, found: Sequence[planes.Bytes]) -> Iterator[tuple[int, bytes]]:
         """Yield for each plane its number in the index and its bytes."""
@@ -132,9 +141,11 @@ class Choice:
         first = int(plane[0])
         if plane[-1] == first and (plane == first).all():
             return -1 - first, b""
-        level = self._levels[place]
+        level = self._levels.get(place)
         if level is None:
-            level = self._best(_sample(plane))
+            level = self._tried[0]
+            if len(self._tried) > 1 or plane.size > _SAMPLE:
+                level = self._best(_sample(plane))
         if level is not None:
             frame = _compressed(level, plane)
             if len(frame) < _GAIN * plane.size:

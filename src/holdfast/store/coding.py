@@ -30,6 +30,7 @@ _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 _ALL_ZERO: Final = -1
+_TOGETHER: Final = 1 << 20  # plain bytes that a thread decodes at a time
 _AHEAD: Final = 16  # groups of chunks that may wait to be written
 
 
@@ -72,7 +73,7 @@ def _groups(size: int, way: Way) -> Iterator[range]:
 
 def _coded(run: planes.Bytes, way: Way, group: range) -> list[tuple[int, bytes]]:
     """Return the planes of a group's chunks: each its number in the index, and its bytes."""
-    choice = Choice(way)
+    choice = Choice(way.levels)
     step = way.chunk * way.width
     return [
         plane
@@ -125,11 +126,11 @@ def decode(layout: Layout, file: memoryview, base: memoryview | None, into: memo
         Corrupt: A frame is damaged or lies, or the base is shorter than the blob.
     """
     decoder = _Decoder(file, base, np.frombuffer(into, np.uint8), 0)
-    if len(layout.chunks) == 1:
-        decoder.chunk(layout.chunks[0])
+    if layout.index.size <= _TOGETHER:
+        decoder.chunks(layout.chunks)
         return
     with _threads(layout.index.size) as pool:
-        for _ in pool.map(decoder.chunk, layout.chunks):
+        for _ in pool.map(decoder.chunks, _together(layout.chunks)):
             pass
 
 
@@ -150,9 +151,19 @@ def decode_chunks(chunks: Sequence[Chunk], file: memoryview, base: memoryview | 
     first = chunks[0].start
     out = np.zeros(chunks[-1].end - first, np.uint8)
     decoder = _Decoder(file, base, out, first)
-    for chunk in chunks:
-        decoder.chunk(chunk)
+    decoder.chunks(chunks)
     return out.data
+
+
+def _together(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Yield neighbours that are worth a thread's turn."""
+    held: list[Chunk] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if chunk.end - held[0].start >= _TOGETHER:
+            yield held
+            held = []
+    yield held
 
 
 class _Decoder:
@@ -166,7 +177,11 @@ class _Decoder:
         self._out = out
         self._first = first
 
-    def chunk(self, chunk: Chunk) -> None:
+    def chunks(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            self._chunk(chunk)
+
+    def _chunk(self, chunk: Chunk) -> None:
         part = chunk.part
         target = self._out[chunk.start - self._first : chunk.end - self._first]
         base = None

@@ -98,10 +98,14 @@ def join(planes: Sequence[Bytes | int], kind: str, out: Bytes, base: Bytes | Non
 
 def _difference(data: Bytes, base: Bytes, width: int, *, outward: bool) -> np.ndarray[Any, Any]:
     below = base.view(f"<i{width}")
-    found = _ordered(data.view(f"<i{width}"))
-    found -= _ordered(below)
+    found = data.view(below.dtype).copy()
     if outward:
-        _negate(found, np.right_shift(below, 8 * width - 1))
+        found ^= below & np.iinfo(below.dtype).min
+        _turn_order(found)
+        found -= below & np.iinfo(below.dtype).max
+    else:
+        _turn_order(found)
+        found -= _turn_order(below.copy())
     sign = np.right_shift(found, 8 * width - 1)
     np.left_shift(found, 1, out=found)
     np.bitwise_xor(found, sign, out=found)
@@ -110,22 +114,21 @@ def _difference(data: Bytes, base: Bytes, width: int, *, outward: bool) -> np.nd
 
 def _add(folded: np.ndarray[Any, Any], base: Bytes, *, outward: bool) -> None:
     """Put numbers in the place of their differences to a base."""
-    below = base.view(f"<i{folded.itemsize}")
-    sign = np.bitwise_and(folded, 1).view(below.dtype)
+    numbers = folded.view(f"<i{folded.itemsize}")
+    below = base.view(numbers.dtype)
+    sign = np.bitwise_and(numbers, 1)
     np.negative(sign, out=sign)
     np.right_shift(folded, 1, out=folded)
-    numbers = folded.view(below.dtype)
     np.bitwise_xor(numbers, sign, out=numbers)
     if outward:
-        _negate(numbers, np.right_shift(below, 8 * below.itemsize - 1))
-    numbers += _ordered(below)
-    numbers[...] = _ordered(numbers)
-
-
-def _negate(numbers: np.ndarray[Any, Any], where: np.ndarray[Any, Any]) -> None:
-    """Negate in place the numbers beside which -1 stands, not those beside 0."""
-    np.bitwise_xor(numbers, where, out=numbers)
-    numbers -= where
+        np.bitwise_and(below, np.iinfo(below.dtype).max, out=sign)
+        numbers += sign
+        _turn_order(numbers)
+        np.bitwise_and(below, np.iinfo(below.dtype).min, out=sign)
+        numbers ^= sign
+    else:
+        numbers += _turn_order(below.copy())
+        _turn_order(numbers)
 
 
 def _order(base: Bytes, width: int) -> np.ndarray[Any, Any]:
@@ -142,9 +145,9 @@ def _turned(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return turned
 
 
-def _ordered(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Map bit patterns of floats to integers in the floats' order; its own inverse."""
+def _turn_order(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Map bit patterns of floats to integers in the floats' order, in place; its own inverse."""
     mask: np.ndarray[Any, Any] = np.right_shift(numbers, 8 * numbers.itemsize - 1)
     np.bitwise_and(mask, np.iinfo(numbers.dtype).max, out=mask)
-    np.bitwise_xor(numbers, mask, out=mask)
-    return mask
+    np.bitwise_xor(numbers, mask, out=numbers)
+    return numbers
