@@ -1,4 +1,4 @@
-"""Compile what makes coded blobs and hashes fast, where there is a C compiler; without one nothing is missing.
+"""Compile what makes coding and hashing fast, where there is a C compiler; else nothing is missing.
 
 Hatchling runs this when it builds a wheel and when it installs for editing. A wheel that holds the
 extension serves every Python from 3.11 on this kind of machine; one without it serves all machines.
