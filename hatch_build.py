@@ -1,4 +1,4 @@
-"""Compile what makes coded blobs and hashing fast, where there is a C compiler; else do without.
+"""Compile what makes coding and hashing fast, where there is a C compiler; else nothing is missing.
 
 Hatchling runs this when it builds a wheel and when it installs for editing. A wheel that holds the
 extension serves every Python from 3.11 on this kind of machine; one without it serves all machines.

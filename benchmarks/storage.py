@@ -4,7 +4,7 @@ Run: python benchmarks/storage.py [folder on a real disk]
 
 Both sides write to the same file system, flush with fsync and start from tensors in memory; what
 was read before is in the page cache, except where a row says cold. safetensors hashes nothing and
-writes on one thread; Holdfast hashes with SHA-256 while it writes, on as many threads as there
+writes on one thread; Holdfast hashes every byte with SHA-256 and writes on as many threads as there
 are cores. The replay of a save is told on its own line.
 """
 

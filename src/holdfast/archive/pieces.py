@@ -18,7 +18,7 @@ from holdfast.codec.tensors import TensorData
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
 from holdfast.store.base import BlobStore
-from holdfast.store.hashing import digests_of, digests_on, groups_of
+from holdfast.store.hashing import digests_of, digests_on, groups_of, lanes
 from holdfast.store.local import LocalStore
 from holdfast.store.unnamed import Unnamed
 
@@ -215,7 +215,7 @@ class _Together(Writer):
         """Hash pieces in memory while they are known; return these, and the others' digests."""
         done: dict[int, Done] = {}
         missing: dict[int, Digest] = {}
-        at, most = 0, _MISSES
+        at, most = 0, max(_MISSES, lanes())  # full lanes take no longer than a few of them
         while self._hash_first and at < len(pieces):
             batch = self._batch(pieces[at : at + most])
             digests = digests_on(pool, [buffer for buffer, _ in batch])

@@ -27,8 +27,9 @@ except ImportError:
 
 # A lane has half of hashlib's speed, so that two buffers alone are no work for lanes.
 _LEAST: Final = 3
-# Bytes of a group, where they are more than one buffer's: pages of them all are in use at a time.
-_GROUP: Final = 1 << 30
+# The part of this machine's memory that the buffers of a group may have: it should hold them all
+# from when they are written or asked for until they are hashed.
+_PART: Final = 4
 # Lengths of the messages that lanes are tried with: around a block's end and its padding's.
 _TRIED: Final = (0, 1, 55, 56, 63, 64, 65, 119, 120, 127, 128, 129, 1000)
 
@@ -85,9 +86,10 @@ def groups_of(sizes: Sequence[int]) -> list[slice]:
     """
     groups: list[slice] = []
     most = -(-len(sizes) // _rounds(len(sizes))) if sizes else 0
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _PART
     start = held = 0
     for i, size in enumerate(sizes):
-        if i - start == most or (i > start and held + size > _GROUP):
+        if i - start == most or (i > start and held + size > room):
             groups.append(slice(start, i))
             start, held = i, 0
         held += size
