@@ -1,6 +1,11 @@
 """A model of 403 MB to a bucket and back, beside a plain upload and download of the same bytes.
 
-usage: python benchmarks/remote.py s3://BUCKET/FOLDER [MB]   (credentials from the environment)
+usage: python benchmarks/remote.py s3://BUCKET/FOLDER [MB [WEIGHTS]]
+
+Credentials are taken from the environment.
+
+WEIGHTS is a folder as benchmarks/series.py leaves it: a base and fine-tunes of it, which are pushed
+plain and coded (safetensors is needed to read them).
 
 The server is on the way of both sides, so only ratios and counts of one run mean something.
 """
@@ -18,8 +23,10 @@ from pathlib import Path
 import numpy as np
 
 import holdfast
+from holdfast.api.compacting import compact
 from holdfast.remote.requests import ObstoreRequests
 
+PARTS = ("blobs", "coded", "log")
 ASKED: collections.Counter[str] = collections.Counter()
 
 
@@ -72,6 +79,41 @@ def main():
             "one tensor, nothing cached", lambda: holdfast.get("net", store=url).tensors()["layer2"]
         )
         timed("open the store and list it, nothing cached", lambda: listed(url))
+    if len(sys.argv) > 3:
+        fine_tunes(url, sys.argv[3])
+
+
+def fine_tunes(url, weights):
+    """Push a base and its fine-tunes plain and coded, and count what the bucket holds then."""
+    from safetensors.numpy import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        near = holdfast.Store.create(f"{folder}/near")
+        names = ["base", *sorted(file.stem for file in Path(weights).glob("tuned-*.safetensors"))]
+        for name in names:
+            parents = () if name == "base" else ("base",)
+            model = load_file(Path(weights, f"{name}.safetensors"))
+            holdfast.save(model, name, store=near, parents=parents)
+        for way in ("plain", "coded"):
+            if way == "coded":
+                compact(keep=0, store=near)
+            os.environ["HOLDFAST_CACHE"] = f"{folder}/{way}"
+            far = holdfast.Store.create(f"{url}/{way}")
+            requests = ObstoreRequests(f"{url}/{way}")
+            done = timed(
+                f"push a base and fine-tunes, {way}", lambda far=far: near.push(names, far)
+            )
+            kept = sum(found.size for part in PARTS for found in requests.list(part))
+            told = f"{done.size / 1e6:.1f} MB in {done.blobs} blobs sent, {kept / 1e6:.1f} MB kept"
+            print(f"{'':<44} {told}")
+            os.environ["HOLDFAST_CACHE"] = f"{folder}/{way}-reader"
+            reader = holdfast.Store(f"{url}/{way}")
+            timed(
+                f"load a fine-tune, nothing cached, {way}",
+                lambda r=reader: holdfast.load(names[-1], store=r),
+            )
+            back = holdfast.Store.create(f"{folder}/back-{way}")
+            timed(f"pull all of them, {way}", lambda b=back, r=reader: b.pull(names, r))
 
 
 def listed(url):

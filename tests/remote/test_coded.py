@@ -147,7 +147,20 @@ def test_bases_that_are_there_already_serve(near, server, store_at, tmp_path):
     done = near.push("net@v2", far)
     assert done.size < 70_000
     assert len(coded(server)) == 1
-    check(store_at(server, "reader"), 0, 1)
+    reader = store_at(server, "reader")
+    check(reader, 0, 1)
+    bundled = reader.bundle("net@v2", tmp_path / "net.hold")
+    found = holdfast.load(f"{bundled.path}:net")
+    assert np.array_equal(found["layer.0"], weights(1)["layer.0"])
+
+
+def test_a_base_that_is_cut_short_there_serves_nobody(near, server, store_at):
+    far = store_at(server)
+    (base,) = pieces(near, "net@v1")
+    server.put(key(base), b"half")
+    near.push("net@v2", far)
+    assert coded(server) == []
+    check(store_at(server, "reader"), 1)
 
 
 def test_a_save_knows_what_is_there_coded(near, server, store_at):
@@ -387,8 +400,8 @@ HOSTILE = {
     "longer index than file": b"{}" + (1 << 40).to_bytes(8, "little"),
     "another blob": _index(9, [_constant(9)]),
     "more than any machine has": _index(
-        1 << 41,
-        [Part(size=1 << 41, width=8, kind="bytes", chunk=1 << 24, planes=(-2,) * (1 << 17))],
+        1 << 40,
+        [Part(size=1 << 40, width=8, kind="bytes", chunk=1 << 24, planes=(-2,) * (1 << 16))],
     ),
     "more bytes than parts": _index(1 << 20, [_constant(9)]),
     "frames that are not there": _index(9, [_constant(9, planes=(5,))]),

@@ -344,5 +344,6 @@ def test_checks_are_kept_in_the_store_that_was_verified(near, far):
 
 
 def test_a_bucket_is_not_compacted(server, store_at):
-    with pytest.raises(Unsupported, match="not a folder"):
+    with pytest.raises(Unsupported, match="not a folder") as caught:
         compact(store=store_at(server))
+    assert caught.value.hint.startswith("hold compact --store ./models && hold push NAME s3://")

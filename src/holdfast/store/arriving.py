@@ -43,25 +43,25 @@ def put_coded(store: LocalStore, digest: Digest, coded: Coded) -> bool:
     under the same lock, is found by whatever does so later. Where something is at work already it
     is written plain from the coded form that has come.
     """
-    if coded.base is not None and not _serves(store, coded.base):
+    if coded.base is not None and not _serves(store, coded.base, coded.size):
         return False
     with mapped_os_errors(store.path, "copying"), _written(store, coded) as tmp:
         fd = os.open(tmp, os.O_RDONLY | os.O_CLOEXEC)
         with contextlib.closing(CodedReading(fd, store.base_of(digest))) as here:
             require_decodes(here, digest)
             with store.arriving() as alone:
-                if alone and (here.base is None or _serves(store, here.base)):
+                if alone and (here.base is None or _serves(store, here.base, here.size)):
                     _name(store, tmp, digest)
                     return True
             store.put(here.pieces, expect=digest)
     return True
 
 
-def _serves(store: LocalStore, base: Digest) -> bool:
-    """Say whether a blob is there, no difference, and in use from now on."""
+def _serves(store: LocalStore, base: Digest, size: int) -> bool:
+    """Say whether a blob is there, no difference, long enough, and in use from now on."""
     store.freshen(base)
     found = store.find(base)
-    return found is not None and found.base is None
+    return found is not None and found.base is None and found.size >= size
 
 
 @contextlib.contextmanager

@@ -293,19 +293,17 @@ class LocalStore:
                 if reading is not None:
                     reading.close()
                     size, stored, base = reading.size, reading.stored, reading.base
-                    if base is None or self._alone(base):
+                    if base is None or self._serves(base, size):
                         return BlobInfo(digest, size, found.st_mtime, stored, base)
         return None
 
-    def _alone(self, base: Digest) -> bool:
-        """Say whether a blob is there and no difference, as a base must be."""
-        if self.plain.has(base):
-            return True
-        with contextlib.suppress(Corrupt):
-            reading = self.open_coded(base)
-            if reading is not None:
-                reading.close()
-                return reading.base is None
+    def _serves(self, base: Digest, size: int) -> bool:
+        """Say whether a blob is there, no difference, and long enough, as a base must be."""
+        with contextlib.suppress(Corrupt, NotFound):
+            reading = self.open_blob(base)
+            reading.close()
+            alone = not isinstance(reading, CodedReading) or reading.base is None
+            return alone and reading.size >= size
         return False
 
     def codes(self) -> bool:

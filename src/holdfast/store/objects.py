@@ -115,8 +115,7 @@ class ObjectStore:
         """Say how a blob is kept; None where it is not there, or cannot be decoded."""
         found = self._alone(digest)
         if found is not None and found.base is not None:
-            base = self._alone(found.base)
-            if base is None or base.base is not None:
+            if not self._serves(found.base, found.size):
                 return None
             self._based[digest] = found.base
         return found
@@ -185,7 +184,7 @@ class ObjectStore:
         require_decodes(coded, digest)
         self._coded.announce(digest, coded)
         self._intents.keep([digest] if coded.base is None else [digest, coded.base])
-        if coded.base is not None and not self._serves(coded.base):
+        if coded.base is not None and not self._serves(coded.base, coded.size):
             return False
         self._coded.put(digest, coded)
         self._relied.add(digest)
@@ -193,10 +192,10 @@ class ObjectStore:
             self._based[digest] = coded.base
         return True
 
-    def _serves(self, base: Digest) -> bool:
-        """Say whether a blob is there and no difference, as a base must be."""
+    def _serves(self, base: Digest, size: int) -> bool:
+        """Say whether a blob is there, no difference, and long enough, as a base must be."""
         found = self._alone(base)
-        return found is not None and found.base is None
+        return found is not None and found.base is None and found.size >= size
 
     def freshen(self, digest: Digest) -> bool:
         """Note that a blob is relied on, for ``flush`` to protect; False when it is not there."""

@@ -99,7 +99,8 @@ class Planner:
             else:
                 differing.setdefault(info.base, []).append(info)
         for base, infos in differing.items():
-            if self._served(base, plan, before):
+            size = max(info.size for info in infos)
+            if self._served(base, size, plan, before):
                 usable = [info for info in infos if info.digest not in self._needed_plain()]
                 plan.update({info.digest: info for info in usable})
         return plan
@@ -111,7 +112,11 @@ class Planner:
         return self._bases
 
     def _served(
-        self, base: Digest, plan: dict[Digest, BlobInfo], before: Mapping[Digest, BlobInfo]
+        self,
+        base: Digest,
+        size: int,
+        plan: dict[Digest, BlobInfo],
+        before: Mapping[Digest, BlobInfo],
     ) -> bool:
         """Say whether a base is or will be at the far end; it joins the plan where that pays."""
         for known in (plan, before):
@@ -119,7 +124,7 @@ class Planner:
                 return known[base].base is None
         there = None if self._to is None else self._to.find(base)
         if there is not None:
-            return there.base is None
+            return there.base is None and there.size >= size
         here = None if self._source is None else self._source.find(base)
         if here is None or here.base is not None:
             return False
