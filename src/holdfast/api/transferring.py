@@ -114,8 +114,9 @@ def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
         HoldfastError: Nothing could be copied: the first reason.
         UsageError: What is no reference.
     """
-    far = far_end(to, dry_run=dry_run)
     names = [refs] if isinstance(refs, str) else list(refs)
+    _require_any(names, source, history=history)
+    far = far_end(to, dry_run=dry_run)
     sending = _Sending(source, far, str(to if far is None else far.url), dry_run=dry_run)
     if executor is not None and far is not None and not dry_run:
         sending.send_ahead(names, executor, history=history)
@@ -135,6 +136,23 @@ def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
     if errors and not done.versions:
         raise errors[0]
     return done
+
+
+def _require_any(refs: Sequence[str], source: Store, *, history: bool) -> None:
+    """Raise the first error where nothing can be sent, before a store is made for it."""
+    errors = []
+    for ref in refs:
+        try:
+            if history:
+                source.catalogue.history(parse_ref(ref).name)
+            else:
+                resolve(ref, source)
+        except HoldfastError as error:
+            errors.append(error)
+        else:
+            return
+    if errors:
+        raise errors[0]
 
 
 def partly_done(done: Transfer, again: str) -> PartlyDone:
@@ -267,11 +285,11 @@ class _Sending:
     def _copy(self, wanted: Iterable[_Wanted]) -> None:
         sizes = {digest: size for item in wanted for digest, size in item.sizes.items()}
         missing = list(sizes) if self._far is None else lacking(self._far.blobs, sizes)
-        self._sizes.update(sizes)
         todo = {digest: sizes[digest] for digest in missing}
         if self._far is not None and not self._dry_run:
             with counted("sending", sum(todo.values())) as progress:
                 copy_blobs(self._source.blobs, self._far.blobs, todo, progress)
+        self._sizes.update(sizes)
         self._sent.update(todo)
 
     def _committed(self, far: Store, wanted: _Wanted) -> VersionInfo:
