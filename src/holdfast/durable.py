@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -205,12 +206,19 @@ def mapped_os_errors(where: Path, doing: str) -> Iterator[None]:
             raise NoSpace(
                 f"No space left while {doing} in {where} ({reason}). "
                 "Nothing visible was changed; all earlier versions are intact.",
-                hint="hold prune --dry-run",
+                hint=_freeing(where),
                 ref=str(where),
             ) from error
         raise HoldfastError(
             f"The operating system refused while {doing} in {where}: {reason}. "
             "Nothing visible was changed.",
-            hint=f"ls -ld {where}",
+            hint=f"ls -ld {shlex.quote(str(where if where.exists() else where.parent))}",
             ref=str(where),
         ) from error
+
+
+def _freeing(where: Path) -> str:
+    """Return the command by which to begin making room: in a store, or on any other disk."""
+    if (where / "store.json").is_file():
+        return f"hold prune --dry-run --store {shlex.quote(str(where))}"
+    return f"df -h {shlex.quote(str(where if where.is_dir() else where.parent))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import numpy as np
@@ -56,7 +57,23 @@ def test_bundle_look_and_unbundle(home, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["bundle", "net", "m.tar"], 2, "Try: hold bundle NAME"),
+        (["bundle", "net"], 2, "Usage: "),
+        (["bundle", "net", "m.tar"], 2, "Try: hold bundle net /"),
+        (["bundle", "net", "models"], 2, "models is a folder; a bundle is a file"),
+        (["bundle", "net", "m.hold"], 2, "m-2.hold\n"),
+        (["stats", "--store", "text.txt"], 10, "is a file, and a store is a folder"),
+        (["unbundle", "text.hold"], 4, "it is no tar archive\nTry: hold scan "),
+        (["unbundle", "m.hold", "--store", "text.txt"], 2, "is a file, and a store is a folder"),
+        (["push", "net", "text.txt"], 2, "is a file, and a store is a folder"),
+        (["push", "nett", "far"], 5, "Try: hold ls net"),
+        (["push", "net", "far", "--history", "--layout", "files"], 2, "oci://HOST/REPOSITORY:TAG"),
+        (["push", "net", "oci:localhost"], 2, "two slashes are missing"),
+        (["pull", "net", "s3:bucket"], 2, "Try: hold ls --store s3://bucket"),
+        (["pull", "net", "no.hold"], 5, "Try: hold ls m.hold"),
+        (["verify", "--all", "--store", ""], 2, "is an empty text"),
+        (["ls", "net@v1"], 2, "Try: hold show net@v1"),
+        (["log", "net@v1"], 2, "Try: hold show net@v1"),
+        (["scan", "models"], 2, "Try: hold verify --all --store models"),
         (["bundle", "net@v9", "x.hold"], 5, "no version"),
         (["unbundle", "no.hold"], 5, "no file no.hold.\nTry: hold ls m.hold"),
         (["unbundle", "no/no.hold"], 5, "Try: hold bundle NAME no/no.hold"),
@@ -73,9 +90,28 @@ def test_bundle_look_and_unbundle(home, monkeypatch):
         (["convert", "m.hold", "--name", "other"], 2, "Holdfast packed"),
     ],
 )
-def test_every_refusal_has_its_status_and_a_next_step(words, status, said):
+def test_every_refusal_has_its_status_and_a_next_step(home, words, status, said):
     hold("bundle", "net", "m.hold")
+    for name in ("text.hold", "text.txt"):
+        (home / name).write_text("a text")
     found, out, err = hold(*words)
     assert (found, out) == (status, "")
+    assert not (home / "far").exists()
     assert said in err
     assert "Try: hold " in err
+
+
+def test_a_full_disk_is_told_by_its_own_place(home, monkeypatch):
+    from holdfast import durable
+
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    holdfast.Store.create(home / "far")
+    monkeypatch.setattr(durable, "write_all", full)
+    assert hold("bundle", "net", "m.hold")[2].endswith(f"Try: df -h {home}\n")
+    status, out, err = hold("push", "net", "far")
+    assert (status, out) == (11, "")
+    assert err.endswith(f"Try: hold prune --dry-run --store {home / 'far'}\n")
+    status, out, err = hold("push", "net", "net@v1", "far")
+    assert "are there already" not in out

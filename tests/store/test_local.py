@@ -116,7 +116,7 @@ def test_a_store_half_made_is_finished(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(HoldfastError, match="making a store"):
+    with pytest.raises(HoldfastError, match="is a file, and a store is a folder"):
         LocalStore.create(tmp_path / "file")
     with pytest.raises(NoStore):
         LocalStore.open(tmp_path / "file")

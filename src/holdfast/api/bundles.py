@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,10 +58,20 @@ def bundle(
         HoldfastError: As ``Store.bundle`` says; there is no file then.
     """
     target = Path(path).expanduser().absolute()
+    named = refs if isinstance(refs, str) else " ".join(refs)
     if not is_bundle(target):
+        inside = target.is_dir()
+        other = target / "models.hold" if inside else target.with_suffix(".hold")
+        what = "is a folder" if inside else "does not end in .hold"
         raise UsageError(
-            f"{target} would not be known as a bundle: a file whose name ends in .hold.",
-            hint=f"hold bundle NAME {target.with_suffix('.hold')}",
+            f"{target} {what}; a bundle is a file whose name ends in .hold.",
+            hint=f"hold bundle {named} {other}",
+        )
+    if target.exists():
+        raise UsageError(
+            f"{target} exists; a bundle is never written over.",
+            hint=f"hold bundle {named} {_free(target)}",
+            ref=str(target),
         )
     if not target.parent.is_dir():
         raise UsageError(f"There is no folder {target.parent}.", hint=f"mkdir -p {target.parent}")
@@ -72,6 +83,12 @@ def bundle(
         done = write(target, store.blobs, items, logs, progress)
     versions = [f"{info.name}@v{info.number}" for info in infos]
     return Bundled(str(target), versions, done.blobs, done.size)
+
+
+def _free(path: Path) -> Path:
+    """Return a name like that of a file, which no file has."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(name for name in names if not name.exists())
 
 
 def _chosen(

@@ -11,6 +11,7 @@ from typing import Final
 from holdfast import frameworks
 from holdfast.api.bundle_scan import look_at_bundle
 from holdfast.codec.function_table import FUNCTIONS
+from holdfast.errors import UsageError
 from holdfast.rescue.function_names import CLASSES, function_name
 from holdfast.rescue.reading import kinds
 from holdfast.rescue.recipes import RECIPES as PYTHON
@@ -44,8 +45,13 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
         file safe: it says that everything in it is known to be data.
 
     Raises:
-        UsageError: There is no such path, or it cannot be read.
+        UsageError: There is no such path, it cannot be read, or it is a store.
     """
+    if all((Path(path) / part).exists() for part in ("store.json", "blobs", "log")):
+        raise UsageError(
+            f"{path} is a store, whose parts are no models by themselves.",
+            hint=f"hold verify --all --store {path}",
+        )
     report = scan_path(Path(path), known_names(), progress, look_at_bundle)
     return _offered(report, kinds())
 

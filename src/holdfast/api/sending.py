@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 
-from holdfast.api.store import Store, the_store
+from holdfast.api.store import Store, bundle_at, is_bundle
 from holdfast.api.transferring import Transfer, transfer
-from holdfast.errors import UsageError
+from holdfast.errors import NoStore, UsageError
 from holdfast.remote.oci.place import is_place
 
 __all__ = ["pull", "push"]
@@ -40,7 +41,10 @@ def push(
     """
     if not isinstance(to, str) or not is_place(to):
         if layout is not None:
-            raise UsageError(f"A store has its own layout; {layout!r:.20} is one of registries.")
+            raise UsageError(
+                f"{to} is a store, which has its own layout; {layout!r:.20} is one of registries.",
+                hint=f"hold push NAME oci://HOST/REPOSITORY:TAG --layout {layout}",
+            )
         return transfer(refs, source, to, executor=executor, **how)
     from holdfast.api.registry_push import to_registry
 
@@ -75,7 +79,7 @@ def pull(
     if not places:
         if source is None:
             raise UsageError("Where to pull from?", hint=f"hold pull {' '.join(given)} ./models")
-        return transfer(refs, the_store(source), to, executor=executor, **how)
+        return transfer(refs, _source(source), to, executor=executor, **how)
     from holdfast.api.registry_pull import from_registry
 
     names = [word for word in words if not is_place(word)]
@@ -107,3 +111,17 @@ def _only(
         f"{place} is in a registry: {why}. A store in a folder or bucket holds more.",
         hint="hold push NAME s3://my-bucket/models --history",
     )
+
+
+def _source(place: StoreLike) -> Store:
+    """Open what is pulled from; where there is none, making one is not what was meant."""
+    if isinstance(place, Store):
+        return place
+    local = Path(place)
+    if is_bundle(local):
+        return bundle_at(local)
+    try:
+        return Store(place)
+    except NoStore as error:
+        error.hint = f"ls {local.parent}"
+        raise

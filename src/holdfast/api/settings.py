@@ -59,6 +59,8 @@ def store_setting(argument: str | os.PathLike[str] | None = None) -> Setting:
         UsageError: The project file cannot be read or its ``store`` is not a text.
     """
     if argument is not None:
+        if not os.fspath(argument):
+            raise UsageError("The place of the store is an empty text.", hint="hold where")
         return Setting("store", os.fspath(argument), "argument")
     variable = os.environ.get("HOLDFAST_STORE")
     if variable:

@@ -19,6 +19,7 @@ from holdfast.catalogue.history import VersionInfo
 from holdfast.durable import mapped_os_errors
 from holdfast.errors import NoStore, NotFound, UsageError
 from holdfast.record import digest_hex, digest_of
+from holdfast.remote.oci.place import SCHEMES
 from holdfast.store.base import BlobStore, CheckFiles, Distant
 from holdfast.store.checks import LocalChecks
 from holdfast.store.local import LocalStore
@@ -340,6 +341,14 @@ def is_bundle(path: Path) -> bool:
 def _local_path(value: str) -> Path:
     scheme, separator, rest = value.partition("://")
     if not separator:
+        kind, colon, place = value.partition(":")
+        if colon and kind in (*_REMOTE, *SCHEMES) and not Path(value).exists():
+            raise UsageError(
+                f"{value!r:.100} is no place: after {kind}: two slashes are missing.",
+                hint=f"hold ls --store {kind}://{place.lstrip('/')}"
+                if kind in _REMOTE
+                else f"hold push NAME {kind}://{place.lstrip('/')}",
+            )
         return Path(value).expanduser().absolute()
     if scheme == "file" and rest.startswith("/"):
         return Path(rest)
@@ -379,6 +388,8 @@ def bundle_at(path: str | os.PathLike[str]) -> Store:
         return Store(path)
     except NoStore as error:
         place = Path(path)
+        if place.is_dir():  # a folder of that name, which holds no store
+            raise
         others = sorted(each.name for each in place.parent.glob("*.hold"))
         near = difflib.get_close_matches(place.name, others, 1) or others
         hint = f"hold ls {place.with_name(near[0])}" if near else f"hold bundle NAME {place}"

@@ -120,8 +120,9 @@ def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
         HoldfastError: Nothing could be copied: the first reason.
         UsageError: What is no reference.
     """
-    far = far_end(to, dry_run=dry_run)
     names = [refs] if isinstance(refs, str) else list(refs)
+    _require_any(names, source, history=history)
+    far = far_end(to, dry_run=dry_run)
     sending = _Sending(source, far, str(to if far is None else far.url), dry_run=dry_run)
     if executor is not None and far is not None and not dry_run:
         sending.send_ahead(names, executor, history=history)
@@ -143,6 +144,23 @@ def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
     if errors and not done.versions:
         raise errors[0]
     return done
+
+
+def _require_any(refs: Sequence[str], source: Store, *, history: bool) -> None:
+    """Raise the first error where nothing can be sent, before a store is made for it."""
+    errors = []
+    for ref in refs:
+        try:
+            if history:
+                source.catalogue.history(parse_ref(ref).name)
+            else:
+                resolve(ref, source)
+        except HoldfastError as error:
+            errors.append(error)
+        else:
+            return
+    if errors:
+        raise errors[0]
 
 
 def partly_done(done: Transfer, again: str) -> PartlyDone:
@@ -286,7 +304,6 @@ class _Sending:
         sizes = {digest: size for item in wanted for digest, size in item.sizes.items()}
         far = None if self._far is None else self._far.blobs
         missing = list(sizes) if far is None else lacking(far, sizes)
-        self._sizes.update(sizes)
         todo = {digest: sizes[digest] for digest in missing if digest not in self._planned}
         plan = self._planner.plan(todo, self._planned)
         sent = {info.digest: info.stored for info in plan.values()}
@@ -295,6 +312,7 @@ class _Sending:
                 sent = send_blobs(self._source.blobs, far, plan, progress)
         else:
             self._planned.update(plan)
+        self._sizes.update(sizes)
         self._sent.update(sent)
 
     def _committed(self, far: Store, wanted: _Wanted) -> VersionInfo:

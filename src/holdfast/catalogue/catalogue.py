@@ -168,7 +168,7 @@ class Catalogue:
             near = difflib.get_close_matches(name, names, 3)
             known = f" Near: {', '.join(near)}." if near else ""
             return NotFound(
-                f"There is no model {name!r:.140} in the log {self._log.url}.{known}",
+                f"There is no model {name!r:.140} in {self._log.url}.{known}",
                 hint=f"hold ls {near[0]}" if near else "hold ls",
                 ref=name,
             )

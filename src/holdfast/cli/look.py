@@ -8,7 +8,7 @@ import click
 
 from holdfast.cli.given import complete
 from holdfast.cli.output import Out, clean, day, human_bytes, out_options, table
-from holdfast.errors import Corrupt, EnvironmentMismatch
+from holdfast.errors import Corrupt, EnvironmentMismatch, UsageError
 
 __all__ = ["diff", "log", "ls", "preflight", "show"]
 
@@ -28,6 +28,7 @@ def ls(name: str | None, out: Out, *, everything: bool) -> None:
     inside = bundle[1] if bundle else name
     store = bundle_at(bundle[0]) if bundle else the_store(out.store)
     if inside:
+        _require_name(inside)
         _ls_versions(store, inside, out, everything=everything)
         return
     models = store.catalogue.names()
@@ -44,6 +45,15 @@ def ls(name: str | None, out: Out, *, everything: bool) -> None:
         raise Corrupt(f"{len(damaged)} of {len(models)} logs are damaged: {damaged[0]}")
     if not rows:
         out.talk(f"The store {store.url} is empty.\nTry: hold save model.safetensors --name NAME")
+
+
+def _require_name(text: str) -> None:
+    name, at, _ = text.partition("@")
+    if at:
+        raise UsageError(
+            f"{text} is one version; this is about all versions of {name}.",
+            hint=f"hold show {text}",
+        )
 
 
 def _ls_versions(store: Any, name: str, out: Out, *, everything: bool) -> None:
@@ -153,6 +163,7 @@ def log(name: str, at: str | None, out: Out) -> None:
     from holdfast.api.store import placed
 
     store, name = placed(name, out.store)
+    _require_name(name)
     history = store.catalogue.history(name, at=at)
     entries = [
         {"seq": e.seq, "at": e.at, "by": e.by, "kind": e.kind, **e.body} for e in history.entries

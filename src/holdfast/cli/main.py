@@ -103,7 +103,7 @@ def main(args: list[str] | None = None) -> None:
         status = _report(error, debug=debug)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else _program()
-        _fail(error.format_message(), f"{where} --help")
+        _fail(_with_usage(error), f"{where} --help")
         status = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. Nothing half-written is visible.", err=True)
@@ -120,6 +120,14 @@ def main(args: list[str] | None = None) -> None:
         )
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _with_usage(error: click.UsageError) -> str:
+    """Word an error of the command line; one of a missing argument with all that it takes."""
+    message = error.format_message()
+    if isinstance(error, click.MissingParameter) and error.ctx is not None:
+        return f"{message}\n{error.ctx.get_usage()}"
+    return message
 
 
 def _program() -> str:

@@ -26,7 +26,7 @@ from holdfast.durable import (
     unfinished,
     write_new,
 )
-from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound
+from holdfast.errors import Conflict, Corrupt, HoldfastError, NoStore, NotFound, UsageError
 from holdfast.record import FORMAT, Digest, canonical, digest_hex, digest_of, parse_json
 from holdfast.store.base import BlobInfo, Buffer, Coded
 from holdfast.store.mounts import network
@@ -56,6 +56,7 @@ To check every blob:
   cd blobs/sha256 && for f in *; do echo "$f  $f"; done | sha256sum --check --quiet
 To move the store, move this folder. To delete it, delete this folder.
 """
+_A_FILE: Final = "{} is a file, and a store is a folder."
 
 
 class LocalStore:
@@ -87,6 +88,8 @@ class LocalStore:
         Raises:
             HoldfastError: The folder holds something else or cannot be written.
         """
+        if path.is_file():
+            raise UsageError(_A_FILE.format(path), hint=f"hold scan {path}", ref=str(path))
         with mapped_os_errors(path, "making a store"):
             path.mkdir(parents=True, exist_ok=True)
             foreign = {item.name for item in path.iterdir()} - {
@@ -120,6 +123,10 @@ class LocalStore:
         try:
             marker = parse_json((path / MARKER).read_bytes(), f"{path / MARKER}")
         except (FileNotFoundError, NotADirectoryError) as error:
+            if path.is_file():
+                raise NoStore(
+                    _A_FILE.format(path), hint=f"hold scan {path}", ref=str(path)
+                ) from error
             raise NoStore(
                 f"There is no store at {path}.", hint=f"hold init {path}", ref=str(path)
             ) from error

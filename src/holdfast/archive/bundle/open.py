@@ -24,7 +24,7 @@ from holdfast.catalogue.names import check_alias, is_name
 from holdfast.errors import Corrupt, HoldfastError, NoStore, NotFound, UsageError
 from holdfast.record import Digest, Manifest, Record, canonical, digest_hex, digest_of, parse_digest
 from holdfast.trust.source import FileSource
-from holdfast.trust.tars import TarEntry, read_tar
+from holdfast.trust.tars import TarEntry, is_tar, read_tar
 
 __all__ = ["Bundle", "open_bundle"]
 
@@ -93,7 +93,7 @@ def open_bundle(path: Path) -> Bundle:
         with FileSource(path) as source:
             return _Opening(path, source).bundle()
     except Corrupt as error:
-        hint = f"tar -tvf {path}" if error.hint == error.usual_hint else error.hint
+        hint = f"hold scan {path}" if error.hint == error.usual_hint else error.hint
         raise Corrupt(f"{path} is no sound bundle: {error.message}", hint=hint) from error
 
 
@@ -109,6 +109,8 @@ class _Opening:
 
     def bundle(self) -> Bundle:
         names: set[str] = set()
+        if not is_tar(self._source.read(0, 512)):
+            raise Corrupt("it is no tar archive" if self._source.size else "it is empty")
         for entry in read_tar(self._source):
             self._place(entry, names)
         index, identity = self._index()
@@ -133,7 +135,7 @@ class _Opening:
             raise Corrupt(f"it has two members {name!r:.100}")
         names.add(name)
         if entry.start + entry.size > self._source.size:
-            raise Corrupt(f"its member {name!r:.100} ends after the file does")
+            raise Corrupt(f"it is cut short: its member {name!r:.100} goes on after its end")
         span = Span(entry.start, entry.size)
         if blob := _BLOB.fullmatch(name):
             self._spans[Digest(f"sha256:{blob[1]}")] = span
