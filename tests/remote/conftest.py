@@ -121,7 +121,7 @@ class Server:
     def list(self, folder: str, after: str = "") -> Iterator[Found]:
         self._ask("list", folder)
         with self._lock:
-            found = [item for _, item in self.objects.values()]
+            found = [item for key, (_, item) in self.objects.items() if key not in self.unlisted]
         yield from (
             item for item in sorted(found) if item.key.startswith(f"{folder}/") and item.key > after
         )

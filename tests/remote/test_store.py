@@ -44,7 +44,7 @@ def test_what_a_load_costs(server, store_at):
     server.counts()
     holdfast.load("net", store=cold)
     asked = server.counts()
-    assert asked["get"] == 10 + 1  # the blobs and the entry of the log
+    assert asked["get"] == 10 + 2  # the blobs, the entry of the log, and whether another follows
     assert sum(asked.values()) <= 15
     holdfast.load("net", store=cold)
     assert sum(server.counts().values()) <= 2

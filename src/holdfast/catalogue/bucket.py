@@ -75,8 +75,6 @@ class BucketLog:
             name, seq = key[1], int(key[2])
             tags[name, seq] = (until, found.tag)
             ends[name] = max(ends.get(name, 0), seq)
-        for name, end in ends.items():
-            tags.setdefault((name, end + 1), (until, None))
         with self._lock:
             self._tags.update(tags)
             self._ends.update({name: (until, end) for name, end in ends.items()})
