@@ -181,11 +181,13 @@ class _Sending:
 
     def expect(self, refs: Iterable[str]) -> None:
         """Look at all versions first, since a base may serve several; what fails is told later."""
+        coming: set[Digest] = set()
         for ref in refs:
             with contextlib.suppress(HoldfastError):
                 info = resolve(ref, self._source)
                 if self._there(info) is None:
-                    self._planner.expect(self._wanted(info).sizes)
+                    coming.update(self._wanted(info).sizes)
+        self._planner.expect(coming)
 
     def send(self, ref: str, *, aliases: bool) -> None:
         """Send one version under the next free number."""
