@@ -22,11 +22,11 @@ class Meddling(DiskLog):
         super().__init__(root / "log", root / "tmp")
         self.acts: Iterator[Callable[[], object]] = iter(())
 
-    def append(self, name: str, seq: int, data: bytes) -> bool:
+    def append(self, name: str, seq: int, data: bytes, after: str | None = None) -> bool:
         for act in self.acts:
             act()
             break
-        return super().append(name, seq, data)
+        return super().append(name, seq, data, after)
 
 
 @pytest.fixture(name="meddling")

@@ -9,8 +9,12 @@ import pytest
 
 import holdfast
 from holdfast.catalogue.bucket import BucketLog
+from holdfast.catalogue.catalogue import Catalogue
 from holdfast.errors import RemoteError
+from holdfast.record import LogEntry, digest_of
 from holdfast.remote.base import in_parallel
+
+FIRST = "log/model/00000001.json"
 
 
 @pytest.mark.parametrize("kind", ["atomic", "one by one"])
@@ -97,10 +101,9 @@ def test_nothing_is_built_on_an_entry_that_can_still_be_replaced(make_server, bu
     bucket = bucket_of(server)
     log = BucketLog(bucket)
     assert log.append("model", 1, b"first")
-    assert log.stamp("model", 1) is not None
     server.put("log/model/00000001.json", b"another's, let in before")
     before = server.clock
-    assert not log.append("model", 2, b"second, which continues ours")
+    assert not log.append("model", 2, b"second, which continues ours", digest_of(b"first"))
     assert server.clock - before >= bucket.settles
     assert "log/model/00000002.json" not in server.objects
 
@@ -123,3 +126,63 @@ def test_an_answer_that_never_comes_is_looked_up(kind, make_server, bucket_of):
     with pytest.raises(RemoteError):
         bucket.create("ours", b"another's")
     assert server.objects["ours"][0] == b"ours"
+
+
+class TestAnEntryReplacedByALateWriter:
+    """Where a server lets several writers in, what was read may not be what stays."""
+
+    @pytest.fixture
+    def server(self, make_server):
+        return make_server("one by one")
+
+    @pytest.fixture
+    def open_log(self, server, bucket_of):
+        return lambda kind=BucketLog: kind(bucket_of(server))
+
+    @pytest.fixture
+    def entries(self, server, open_log):
+        """Return two entries for one place: the first lies there, the other comes late."""
+        both = []
+        for by in ("ours", "theirs"):
+            act(Catalogue(open_log(), None), by)
+            both.append(server.objects.pop(FIRST)[0])
+        server.put(FIRST, both[0])
+        return both
+
+    def test_a_reader_between_the_two_reads_again(self, server, open_log, entries):
+        log = open_log()
+        assert log.read("model", 1) == entries[0]
+        server.put(FIRST, entries[1])
+        act(Catalogue(open_log(), None), "third")
+        found = list(log.read_from("model", 1))
+        assert found == [entries[1], server.objects["log/model/00000002.json"][0]]
+
+    def test_a_writer_continues_the_one_that_stays(self, server, open_log, entries):
+        catalogue = Catalogue(open_log(), None)
+        assert catalogue.resolve("model", 1).by == "ours"
+        server.put(FIRST, entries[1])
+        act(catalogue, "third")
+        assert prev(server) == digest_of(entries[1])
+
+    def test_one_replaced_while_the_index_is_written(self, server, open_log, entries):
+        class Late(BucketLog):
+            def stamp(self, name, seq):
+                if server.objects[FIRST][0] == entries[0]:
+                    server.put(FIRST, entries[1])
+                    self._forget(name)
+                return super().stamp(name, seq)
+
+        catalogue = Catalogue(open_log(Late), None)
+        assert catalogue.resolve("model", 1).by == "ours"
+        act(catalogue, "third")
+        assert prev(server) == digest_of(entries[1])
+        assert catalogue.resolve("model", 1).by == "theirs"
+
+
+def act(catalogue, by):
+    digest = digest_of(b"")
+    catalogue.add_version("model", record=digest, content=digest, manifest=digest, by=by)
+
+
+def prev(server):
+    return LogEntry.decode(server.objects["log/model/00000002.json"][0]).prev

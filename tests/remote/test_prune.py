@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -195,6 +196,8 @@ def test_a_writer_that_is_too_late_waits_and_puts_again(server, pruner, writer, 
             thread.start()
             writes.append(thread)
 
+    # It waits for the other thread, and no time passes on the server: the lease does not end.
+    writer._bucket.sleep = lambda _: time.sleep(0.001)
     server.before = between
     assert dispose(pruner, []).deleted == 2
     writes[0].join(timeout=60)

@@ -28,8 +28,15 @@ class Log(Protocol):
     def read_from(self, name: str, seq: int) -> Iterator[bytes]:
         """Yield the entries ``seq``, ``seq + 1``, … until one does not exist."""
 
-    def append(self, name: str, seq: int, data: bytes) -> bool:
+    def append(self, name: str, seq: int, data: bytes, after: str | None = None) -> bool:
         """Create the entry durably; False when somebody else has created it.
+
+        Args:
+            name: Whose log.
+            seq: The number of the entry.
+            data: Its bytes, which differ from everybody else's.
+            after: Digest of the entry before, as the writer knows it. Where a late writer may have
+                replaced that one meanwhile it is compared, and False returned when it is another.
 
         Raises:
             NoSpace: The log's medium is full; nothing became visible.

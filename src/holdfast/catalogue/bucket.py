@@ -2,7 +2,9 @@
 
 Requests are what costs here. What was just seen is believed for a second, and entries, which never
 change, are kept for as long as the log is open. Nothing rests on that: an entry goes in by a
-create-only put or not at all, and a writer who saw too little loses a race and looks again.
+create-only put or not at all, and a writer who saw too little loses a race and looks again. On a
+server where a late writer can replace an entry, one that was seen may not be the one that stays:
+the next is written only after it was read again, and tells readers which they should have seen.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from holdfast.catalogue.names import check_name, is_name
+from holdfast.record import digest_of
 from holdfast.remote.base import in_parallel
 from holdfast.remote.bucket import Bucket
 
@@ -117,11 +120,14 @@ class BucketLog:
                 return None
             if kept is not None and kept[0] == tag:
                 return kept[1]
+        return self._fetched(name, seq)
+
+    def _fetched(self, name: str, seq: int) -> bytes | None:
         got = self._bucket.get(_key(name, seq))
         if got is None:
-            self._note(place, None)
+            self._note((name, seq), None)
             return None
-        self._note(place, got[1].tag, got[0])
+        self._note((name, seq), got[1].tag, got[0])
         return got[0]
 
     def _note(self, place: _Place, tag: str | None, data: bytes = b"") -> None:
@@ -137,17 +143,21 @@ class BucketLog:
         """Yield the entries from ``seq`` on until one does not exist.
 
         Where many follow they are fetched together; the end is asked for, never read off a list,
-        since the lists of some servers lag behind.
+        since the lists of some servers lag behind. An entry that the next one does not name is read
+        again: a late writer may have replaced it in between.
         """
-        ahead = 0
+        ahead, before = 0, None
         while True:
             if ahead <= 0 and seq % _WINDOW == 2:
                 ahead = self._ahead(name, seq)
             data = self.read(name, seq)
+            if before is not None:
+                if data is not None and digest_of(before).encode() not in data:
+                    before = self._fetched(name, seq - 1) or before
+                yield before
             if data is None:
                 return
-            yield data
-            seq, ahead = seq + 1, ahead - 1
+            before, seq, ahead = data, seq + 1, ahead - 1
 
     def _ahead(self, name: str, seq: int) -> int:
         """Fetch the next entries together when there are many; return how many."""
@@ -157,32 +167,31 @@ class BucketLog:
         in_parallel(lambda n: self.read(name, n), range(seq, end + 1))
         return end - seq + 1
 
-    def append(self, name: str, seq: int, data: bytes) -> bool:
-        """Create the entry; False when somebody else has."""
+    def append(self, name: str, seq: int, data: bytes, after: str | None = None) -> bool:
+        """Create the entry; False when somebody else has, or the one before is not ``after``."""
         key = _key(check_name(name), seq)
-        known = self._tags.get((name, seq - 1), (0.0, None))[1]
         made = None
-        if seq == 1 or not self._bucket.careless or self._settled(_key(name, seq - 1), known):
+        if seq == 1 or not self._bucket.careless or self._settled(_key(name, seq - 1), after):
             made = self._bucket.create(key, data)
         self._forget(name)
         if made is not None:
             self._note((name, seq), made.tag, data)
         return made is not None
 
-    def _settled(self, before: str, known: str | None) -> bool:
-        """Say whether the entry before is there to stay, and the one that was seen last.
+    def _settled(self, before: str, after: str | None) -> bool:
+        """Say whether the entry before, once it is there to stay, is the one to continue.
 
         On a server where a late writer can still replace it, nothing may be built on it before.
         """
         found = self._bucket.head(before)
         if found is None:
-            return True
+            return after is None
         # A second more, since servers round their times to it.
         young = self._bucket.settles + 1.0 - (self._bucket.now() - found.modified)
         if young > 0:
             self._bucket.sleep(young)
-            found = self._bucket.head(before)
-        return found is not None and known in (None, found.tag)
+        got = self._bucket.get(before)
+        return after is None or (got is not None and digest_of(got[0]) == after)
 
     def _forget(self, name: str) -> None:
         """Believe nothing of a name that was seen before a write; its entries stay."""

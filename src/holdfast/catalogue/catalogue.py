@@ -414,7 +414,7 @@ class Catalogue:
             )
             data = self._judged(entry, row)
             if data is not None:
-                if self._log.append(name, entry.seq, data):
+                if self._log.append(name, entry.seq, data, entry.prev):
                     return entry
                 stored = self._log.read(name, entry.seq)
                 if stored is not None and LogEntry.decode(stored).attempt == attempt:

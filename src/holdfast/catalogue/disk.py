@@ -64,8 +64,9 @@ class DiskLog:
             yield data
             seq += 1
 
-    def append(self, name: str, seq: int, data: bytes) -> bool:
-        """Create the entry durably; False when it exists."""
+    def append(self, name: str, seq: int, data: bytes, after: str | None = None) -> bool:
+        """Create the entry durably; False when it exists. None is ever replaced."""
+        del after
         target = self._file(check_name(name), seq)
         with mapped_os_errors(self._root, f"writing the log of {name}"):
             if not target.parent.exists():

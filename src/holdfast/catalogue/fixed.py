@@ -49,9 +49,9 @@ class HeldLog:
         """Yield the entries from a number on."""
         yield from self._entries.get(name, ())[seq - 1 :]
 
-    def append(self, name: str, seq: int, data: bytes) -> bool:
+    def append(self, name: str, seq: int, data: bytes, after: str | None = None) -> bool:
         """Refuse; raises ``UsageError``."""
-        del name, seq, data
+        del name, seq, data, after
         raise _only_read(self.url)
 
     def stamp(self, name: str, seq: int) -> tuple[int, ...] | None:

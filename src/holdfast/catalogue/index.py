@@ -25,7 +25,7 @@ from holdfast.catalogue.history import (
     whole,
 )
 from holdfast.errors import Corrupt, HoldfastError
-from holdfast.record import Digest, LogEntry
+from holdfast.record import Digest, LogEntry, digest_of
 
 __all__ = ["Index", "NameRow"]
 
@@ -201,6 +201,9 @@ class Index:
     def _write(self, base: sqlite3.Connection, history: History) -> None:
         name = history.name
         stamp = _stamp(self._log.stamp(name, history.seq))
+        # A late writer may have replaced the entry since it was folded: then this is not fresh.
+        if history.last and digest_of(self._log.read(name, history.seq) or b"") != history.last:
+            stamp = _stamp(None)
         base.execute(
             "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?)",
             (name, history.seq, history.last, stamp, history.last_at, history.count),

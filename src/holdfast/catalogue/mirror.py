@@ -8,6 +8,7 @@ from itertools import zip_longest
 from holdfast.catalogue.base import Log
 from holdfast.catalogue.history import whole
 from holdfast.errors import Conflict
+from holdfast.record import LogEntry
 
 __all__ = ["append_all", "beyond"]
 
@@ -36,7 +37,8 @@ def append_all(name: str, entries: Sequence[bytes], first: int, to: Log) -> None
             part of the same history.
     """
     for seq, data in enumerate(entries, first):
-        if not to.append(name, seq, data) and to.read(name, seq) != data:
+        after = LogEntry.decode(data).prev
+        if not to.append(name, seq, data, after) and to.read(name, seq) != data:
             raise _parted(name, to, seq)
 
 

@@ -41,8 +41,8 @@ class _AnswerLost:
     def read_from(self, name: str, seq: int) -> Iterator[bytes]:
         return self._log.read_from(name, seq)
 
-    def append(self, name: str, seq: int, data: bytes) -> bool:
-        self._log.append(name, seq, data)
+    def append(self, name: str, seq: int, data: bytes, after: str | None = None) -> bool:
+        self._log.append(name, seq, data, after)
         self.lost += 1
         return False
 
