@@ -154,6 +154,21 @@ def test_bases_that_are_there_already_serve(near, server, store_at, tmp_path):
     assert np.array_equal(found["layer.0"], weights(1)["layer.0"])
 
 
+def test_damage_of_a_coded_source_is_told_and_does_not_spread(near, server, store_at):
+    (digest,) = pieces(near, "net@v2")
+    file = near.blobs.coded.place(digest)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.chmod(0o600)
+    file.write_bytes(data)
+    far = store_at(server)
+    near.push("net@v1", far)
+    with pytest.raises(Corrupt):
+        near.push("net@v2", far)
+    assert [v.number for v in holdfast.versions("net", store=far)] == [1]
+    assert not far.blobs.has(digest)
+
+
 def test_a_base_that_is_cut_short_there_serves_nobody(near, server, store_at):
     far = store_at(server)
     (base,) = pieces(near, "net@v1")

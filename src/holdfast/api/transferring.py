@@ -241,11 +241,13 @@ class _Sending:
 
     def expect(self, refs: Iterable[str]) -> None:
         """Look at all versions first, since a base may serve several; what fails is told later."""
+        coming: set[Digest] = set()
         for ref in refs:
             with suppress(HoldfastError):
                 info = resolve(ref, self._source)
                 if self._there(info) is None:
-                    self._planner.expect(_wanted(self._source, info).sizes)
+                    coming.update(_wanted(self._source, info).sizes)
+        self._planner.expect(coming)
 
     def send(self, ref: str, *, aliases: bool) -> None:
         """Send one version under the next free number."""
@@ -406,8 +408,7 @@ def _copied(source: Store, far: Store, refs: Sequence[str]) -> dict[Digest, int]
     with suppress(HoldfastError):
         wanted = [_wanted(source, resolve(ref, source)).sizes for ref in refs]
         planner = Planner(source.blobs, far.blobs)
-        for sizes in wanted:
-            planner.expect(sizes)
+        planner.expect({digest for sizes in wanted for digest in sizes})
         for sizes in wanted:
             todo = {digest: sizes[digest] for digest in lacking(far.blobs, sizes)}
             sent |= send_blobs(source.blobs, far.blobs, planner.plan(todo, {}))

@@ -43,6 +43,8 @@ def put_coded(store: LocalStore, digest: Digest, coded: Coded) -> bool:
     under the same lock, is found by whatever does so later. Where something is at work already it
     is written plain from the coded form that has come.
     """
+    if store.plain.has(digest):
+        return False
     if coded.base is not None and not _serves(store, coded.base, coded.size):
         return False
     with mapped_os_errors(store.path, "copying"), _written(store, coded) as tmp:

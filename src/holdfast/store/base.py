@@ -180,6 +180,9 @@ class Coding(Protocol):
     def find(self, digest: Digest) -> BlobInfo | None:
         """Say how a blob is kept; None where it is not there, or cannot be decoded."""
 
+    def forms(self, digests: Collection[Digest]) -> dict[Digest, BlobInfo]:
+        """Return which of some blobs are kept coded; one that came just now may be left out."""
+
     def codes(self) -> bool:
         """Say whether any blob is kept coded."""
 
@@ -193,8 +196,8 @@ class Coding(Protocol):
         """Keep a blob in the coded form that it has elsewhere, durably.
 
         Returns:
-            False where that cannot be, because its base is not there in a form that serves:
-            it is to be put plain.
+            False where that cannot be, because its base is not there in a form that serves, or
+            something is there under its plain name: it is to be put plain.
 
         Raises:
             Corrupt: It does not decode to the bytes of its name; nothing became visible.

@@ -76,6 +76,7 @@ class BucketCoded:
         self._lock = threading.Lock()
         self._some = False
         self._none_until = 0.0
+        self._known: dict[tuple[Digest, str, int], BlobInfo] = {}  # by tag: what indices say
 
     def some(self) -> bool:
         """Say whether there is any; that there is none is believed for a second."""
@@ -91,6 +92,9 @@ class BucketCoded:
         return None if found is None else self._described(digest, found)
 
     def _described(self, digest: Digest, found: Found) -> BlobInfo | None:
+        known = self._known.get((digest, found.tag, found.size))
+        if known is not None:
+            return known._replace(modified=found.modified)
         for _ in range(_CHANGES):  # one may be put over it, coded otherwise
             got = self._ending(digest, found, _END)
             if got is not None and got[1].size == found.size:
@@ -100,8 +104,10 @@ class BucketCoded:
             if got is None:
                 return None
             if got[1].size == found.size:
-                index = judged(got[0], found.size)
-                return _info(digest, found, index)
+                info = _info(digest, found, judged(got[0], found.size))
+                if got[1].tag:
+                    self._known[digest, got[1].tag, found.size] = info
+                return info
             found = got[1]
         raise Corrupt(f"the coded form of {digest} changes all the time", ref=digest)
 

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -312,6 +312,11 @@ class LocalStore:
             alone = not isinstance(reading, CodedReading) or reading.base is None
             return alone and reading.size >= size
         return False
+
+    def forms(self, digests: Collection[Digest]) -> dict[Digest, BlobInfo]:
+        """Return which of some blobs are kept coded."""
+        found = [self.find(digest) for digest in (digests if self.codes() else ())]
+        return {info.digest: info for info in found if info and info.stored != info.size}
 
     def codes(self) -> bool:
         """Say whether any blob is kept coded."""

@@ -129,6 +129,12 @@ class ObjectStore:
             return self._coded.find(digest)
         return None
 
+    def forms(self, digests: Collection[Digest]) -> dict[Digest, BlobInfo]:
+        """Return which of some blobs are kept coded, by a list that may lag behind."""
+        wanted = frozenset(digests)
+        infos = (each.info for each in self._coded.listed())
+        return {info.digest: info for info in infos if info.digest in wanted}
+
     def codes(self) -> bool:
         """Say whether any blob is kept coded."""
         return self._coded.some()
@@ -181,12 +187,17 @@ class ObjectStore:
         Its base is protected from deletions before it comes: what is told of it is there first, and
         what was announced before that is objected to.
         """
+        if self._bucket.head(blob_key(digest)) is not None:
+            return False
         require_decodes(coded, digest)
         self._coded.announce(digest, coded)
         self._intents.keep([digest] if coded.base is None else [digest, coded.base])
         if coded.base is not None and not self._serves(coded.base, coded.size):
             return False
         self._coded.put(digest, coded)
+        arrived = self._bucket.head(coded_key(digest))
+        if arrived is None or arrived.size != coded.stored:
+            return False
         self._relied.add(digest)
         if coded.base is not None:
             self._based[digest] = coded.base

@@ -63,20 +63,19 @@ class Planner:
     def __init__(self, source: BlobStore, to: BlobStore | None) -> None:
         self._to: Coding | None = to if isinstance(to, Coding) else None
         self._source: Coding | None = None
-        if isinstance(source, Coding) and (to is None or self._to is not None) and source.codes():
+        if isinstance(source, Coding) and (to is None or self._to is not None):
             self._source = source
-        self._forms: dict[Digest, BlobInfo | None] = {}
+        self._asked: set[Digest] = set()
+        self._forms: dict[Digest, BlobInfo] = {}
+        self._serving: dict[Digest, BlobInfo | None] = {}
         self._bases: set[Digest] | None = None
 
     def expect(self, digests: Collection[Digest]) -> None:
         """Note blobs that will be sent in the end: a base may pay for all of them together."""
-        source = self._source
-        if source is not None:
-            new = [digest for digest in digests if digest not in self._forms]
-            threads = _ASKED_AT_ONCE if isinstance(source, Distant) else 1
-            self._forms.update(
-                zip(new, in_parallel(source.find, new, threads=threads), strict=True)
-            )
+        new = [digest for digest in digests if digest not in self._asked]
+        if self._source is not None and new:
+            self._asked.update(new)
+            self._forms.update(self._source.forms(new))
 
     def plan(
         self, sizes: Mapping[Digest, int], before: Mapping[Digest, BlobInfo]
@@ -122,19 +121,25 @@ class Planner:
         for known in (plan, before):
             if base in known:
                 return known[base].base is None
-        there = None if self._to is None else self._to.find(base)
+        there = self._there(base)
         if there is not None:
             return there.base is None and there.size >= size
         here = None if self._source is None else self._source.find(base)
         if here is None or here.base is not None:
             return False
-        if base not in self._forms and here.stored >= self._saved(base):
+        if base not in self._asked and here.stored >= self._saved(base):
             return False
         plan[base] = here
         return True
 
+    def _there(self, base: Digest) -> BlobInfo | None:
+        """Look for a base at the far end; ``put_coded`` looks again."""
+        if self._serving.get(base) is None:
+            self._serving[base] = None if self._to is None else self._to.find(base)
+        return self._serving[base]
+
     def _saved(self, base: Digest) -> int:
-        infos = (info for info in self._forms.values() if info is not None and info.base == base)
+        infos = (info for info in self._forms.values() if info.base == base)
         return sum(info.size - info.stored for info in infos)
 
 
@@ -195,7 +200,7 @@ def _copied(source: BlobStore, to: BlobStore, info: BlobInfo) -> int:
     digest, size = info.digest, info.size
     if info.stored < size and isinstance(source, Coding) and isinstance(to, Coding):
         went = _copy_coded(source, to, digest)
-        if went and _arrived(to, digest) == size:
+        if went:
             return went
     _copy(source, to, digest)
     if _arrived(to, digest) != size:  # one was there and is damaged, so that it was not sent
@@ -215,12 +220,13 @@ def _arrived(to: BlobStore, digest: Digest) -> int | None:
 
 
 def _copy_coded(source: Coding, to: Coding, digest: Digest) -> int:
-    """Send a coded form; 0 where there is none any more, or the far end cannot take it."""
-    coded = source.open_coded(digest)
-    if coded is None:
-        return 0
-    with contextlib.closing(coded):
-        return coded.stored if to.put_coded(digest, coded) else 0
+    """Send a coded form; 0 where there is none that is sound, or the far end cannot take it."""
+    with contextlib.suppress(Corrupt):
+        coded = source.open_coded(digest)
+        if coded is not None:
+            with contextlib.closing(coded):
+                return coded.stored if to.put_coded(digest, coded) else 0
+    return 0
 
 
 def _copy(source: BlobStore, to: BlobStore, digest: Digest) -> None:
