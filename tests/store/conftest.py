@@ -34,7 +34,17 @@ def find_compiler(tmp_path_factory):
 
 @pytest.fixture(scope="session", name="native")
 def compile_native(build):
-    loader = importlib.machinery.ExtensionFileLoader("holdfast.store._native", str(build("-O2")))
+    return loaded(build("-O2"))
+
+
+@pytest.fixture(scope="session", name="narrow")
+def compile_narrow(build):
+    """Return the extension as it is on processors without AVX2."""
+    return loaded(build("-O1", "-DNARROW"))
+
+
+def loaded(built):
+    loader = importlib.machinery.ExtensionFileLoader("holdfast.store._native", str(built))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(module)
     return module

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from holdfast.errors import Corrupt
 from holdfast.record import Digest
-from holdfast.store import coding, planes
+from holdfast.store import choosing, coding, planes
 from holdfast.store.coded import Index, Layout, Part, ending
 from holdfast.store.coding import Kind
 
@@ -104,6 +104,27 @@ def test_a_base_that_does_not_help_is_not_named(weights):
     )
     assert Layout(memoryview(file)).index.base is None
     assert decoded(file) == weights.tobytes()
+
+
+def test_differences_are_sorted_only_where_that_pays(weights):
+    rng = np.random.default_rng(2)
+    alike = (weights.view("<i4") + rng.integers(-50, 50, weights.size, "<i4")).tobytes()
+    by_size = (weights + np.float32(1e-5)).tobytes()
+    kinds = [Kind(len(alike), 4, float=True)]
+    for data, kind in ((alike, "difference"), (by_size, "sorted")):
+        file = coded(data, kinds, weights.data.cast("B"))
+        assert Layout(memoryview(file)).index.parts[0].kind == kind
+        assert decoded(file, weights.data.cast("B")) == data
+
+
+@pytest.mark.parametrize("chunk", [1000, 1 << 20])
+def test_chunks_of_any_size_are_read(weights, monkeypatch, chunk):
+    monkeypatch.setattr(choosing, "_SORTED_BYTES", chunk * 4)
+    monkeypatch.setattr(choosing, "_CHUNK", dict.fromkeys((1, 2, 4, 8), chunk))
+    data = (weights + np.float32(1e-6))[:300_000].tobytes()
+    kinds = [Kind(400_000, 4, float=True), Kind(800_000, 4, float=True)]
+    for base in (None, weights.data.cast("B")[: len(data)]):
+        assert decoded(coded(data, kinds, base), base) == data
 
 
 def test_numbers_that_repeat_as_wholes_are_not_cut_into_planes():

@@ -18,9 +18,10 @@ BASED = ("difference", "sorted")
 
 
 @pytest.fixture(name="by")
-def make_switch(native, monkeypatch):
+def make_switch(native, narrow, monkeypatch):
     def switch(name):
-        monkeypatch.setattr(planes, "native", native if name == "C" else None)
+        found = {"C": native, "narrow C": narrow, "numpy": None}[name]
+        monkeypatch.setattr(planes, "native", found)
 
     return switch
 
@@ -34,13 +35,13 @@ def test_planes_are_the_same_bytes(by, width, kind, size):
     data[: size // 2] = base[: size // 2]
     given_base = base if kind in BASED else None
     made = {}
-    for name in ("C", "numpy"):
+    for name in ("C", "narrow C", "numpy"):
         by(name)
         found = planes.split(data, width, kind, given_base)
         out = np.zeros_like(data)
         planes.join([5, *found[1:]], kind, out, given_base)
         made[name] = [plane.tobytes() for plane in found], out.tobytes()
-    assert made["C"] == made["numpy"]
+    assert made["C"] == made["narrow C"] == made["numpy"]
 
 
 @pytest.mark.parametrize("width", [2, 4])
@@ -152,13 +153,15 @@ def test_threads_share_nothing(native):
 
 
 @pytest.mark.slow
-def test_no_byte_beyond_what_was_given_is_touched(build):
+@pytest.mark.parametrize("flags", [(), ("-DNARROW",)])
+def test_no_byte_beyond_what_was_given_is_touched(build, flags):
     library = subprocess.run(
         ["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
     if not Path(library).is_absolute():
         pytest.skip("the C compiler has no address sanitizer")
-    checked = build("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    sanitized = "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
+    checked = build("-O1", *sanitized, *flags)
     environment = {
         **os.environ,
         "LD_PRELOAD": library,

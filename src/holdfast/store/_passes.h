@@ -177,8 +177,9 @@ INLINE void join_by(size_t width, int kind, const Plane *planes, const uint8_t *
     }
 }
 
-/* The same for processors that have AVX2, whose vectors are twice as long as those of all x86-64. */
-#if defined(__x86_64__) && defined(__GNUC__)
+/* The same for processors that have AVX2, whose vectors are twice as long as those of all x86-64.
+ * Tests define NARROW to see what the others do. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(NARROW)
 #define WIDER __attribute__((target("avx2")))
 static int wider(void) { return __builtin_cpu_supports("avx2"); }
 #else

@@ -7,7 +7,8 @@ so that -0.0 and every NaN come back; then it is folded to an unsigned number (z
 Protocol Buffers, section "Signed Integers". How large a difference is, and where to, depends on the
 base's number: training moves small weights by more of their last places than large ones, and decay
 moves all towards zero. So ``sorted`` counts outwards and puts differences in the order of the
-base's leading bits, which gives each block of a frame numbers that are alike.
+base's leading bits, which gives each block of a frame numbers that are alike. A difference outwards
+is one to the base without its sign, if the number's own sign is turned where the base has one.
 
 ``native`` does the same in one pass where it was built, without the GIL.
 """
@@ -116,16 +117,14 @@ def _add(folded: np.ndarray[Any, Any], base: Bytes, *, outward: bool) -> None:
     """Put numbers in the place of their differences to a base."""
     numbers = folded.view(f"<i{folded.itemsize}")
     below = base.view(numbers.dtype)
-    sign = np.bitwise_and(numbers, 1)
-    np.negative(sign, out=sign)
+    other = np.bitwise_and(numbers, 1)
+    np.negative(other, out=other)
     np.right_shift(folded, 1, out=folded)
-    np.bitwise_xor(numbers, sign, out=numbers)
+    np.bitwise_xor(numbers, other, out=numbers)
     if outward:
-        np.bitwise_and(below, np.iinfo(below.dtype).max, out=sign)
-        numbers += sign
+        numbers += np.bitwise_and(below, np.iinfo(below.dtype).max, out=other)
         _turn_order(numbers)
-        np.bitwise_and(below, np.iinfo(below.dtype).min, out=sign)
-        numbers ^= sign
+        numbers ^= np.bitwise_and(below, np.iinfo(below.dtype).min, out=other)
     else:
         numbers += _turn_order(below.copy())
         _turn_order(numbers)
