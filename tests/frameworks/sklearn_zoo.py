@@ -6,6 +6,7 @@ it under old releases: what a release lacks is left out, so nothing here may nee
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import warnings
@@ -434,6 +435,7 @@ def _options() -> list[Option]:
     ]  # fmt: skip
 
 
+@functools.cache
 def kinds() -> dict[str, type]:
     """Return every class of estimator by name."""
     return dict(all_estimators())
