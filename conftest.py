@@ -128,7 +128,7 @@ class Kept:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[None]:
+def pytest_collection() -> Iterator[None]:
     """Keep what all tests share, modules and the tests themselves, out of every later collection.
 
     None of it is garbage before the end, and a collection would walk through all of it.

@@ -1,7 +1,7 @@
 """One value of every kind that is kept, and a comparison that owes nothing to Holdfast.
 
-As a program: ``python everything.py save|load STORE``. ``load`` makes the values anew and prints the
-names of those that came back otherwise, and those that do after it changed some.
+As a program: ``python everything.py save|load STORE``. ``load`` makes the values anew and prints
+the names of those that came back otherwise, and of those that do after it changed some.
 """
 
 from __future__ import annotations

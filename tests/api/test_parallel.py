@@ -35,7 +35,7 @@ def test_parallel_saves_give_as_many_versions(tmp_path, processes):
     ]
     said = {}
     for child in children:
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=600)
         assert child.returncode == 0, err
         said.update((int(a), int(b)) for a, b in (line.split() for line in out.splitlines()))
     assert sorted(said) == list(range(1, count + 1))

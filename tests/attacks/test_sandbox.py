@@ -168,7 +168,7 @@ def test_a_hang_is_ended(held, code, tmp_path):
     before = time.monotonic()
     outcome, made = run(tmp_path, code, wall=3.0)
     assert (outcome.ended, made) == ("time", None)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 120
 
 
 STUBBORN = {

@@ -86,14 +86,14 @@ def mentioning(text):
     return found
 
 
-def wait_until(true, seconds=20):
+def wait_until(true, seconds=120):
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.02)
     return true()
 
 
-def ask(child, header=None, *runs, seconds=30):
+def ask(child, header=None, *runs, seconds=120):
     return child.ask(header or {"q": 1}, [memoryview(run) for run in runs], seconds=seconds)
 
 
@@ -191,7 +191,7 @@ def test_nonsense_ends_it(start, case):
             time.sleep(60)
     """)
     with pytest.raises(EnvironmentMismatch, match=told):
-        ask(child, seconds=3 if case == "closes" else 30)
+        ask(child, seconds=3 if case == "closes" else 120)
     assert not child.alive
     assert gone(child.pid)
     with pytest.raises(EnvironmentMismatch, match="has ended"):
@@ -229,7 +229,7 @@ def test_it_hangs(start, code):
     began = time.monotonic()
     with pytest.raises(EnvironmentMismatch, match=r"did not answer within 1 s"):
         ask(child, seconds=1)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert gone(child.pid)
 
 

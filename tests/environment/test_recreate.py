@@ -339,10 +339,10 @@ def test_what_a_killed_build_left_is_swept(fake_uv, cache):
         f"recreate.ready(wanted, Path({str(cache)!r}), announce=lambda _: nullcontext())\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, "FAKE_SLOW": "30"}, start_new_session=True
+        [sys.executable, "-c", code], env={**os.environ, "FAKE_SLOW": "600"}, start_new_session=True
     )
     building = cache / "environments" / f"{wanted.key}.building"
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not (building / "pyvenv.cfg").exists() and time.monotonic() < end:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
