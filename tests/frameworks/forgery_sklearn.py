@@ -51,7 +51,7 @@ from holdfast.frameworks import sklearn as adapter
 from holdfast.frameworks.base import LoadOptions, Opened
 
 SECONDS = 2.0  # of CPU that one forged form may take
-PATIENCE = 30.0  # of the clock, for one that sleeps
+PATIENCE = 300.0  # of the clock, for one that sleeps
 MEMORY = 4 << 30  # of addresses; a form that asks for more is too large
 GUARD = "FORGERY_GUARD"  # the folder of the compiled guard, where it is in force
 ROWS = 12
