@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import gc
+import itertools
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 EXPECTED_SKIPS = Path(__file__).parent / "tests" / "expected_skips.txt"
+_NUMBERS = itertools.count()
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def surroundings(home: Path) -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def surroundings_of_wider_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give fixtures of modules, which are made before a test's own, surroundings too."""
-    with surroundings(tmp_path_factory.mktemp("home")):
+    with surroundings(tmp_path_factory.getbasetemp() / "home"):
         yield
 
 
@@ -48,8 +50,8 @@ def no_wait_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give each test its own."""
-    with surroundings(tmp_path_factory.mktemp("home")):
+    """Give each test its own; what a test puts there makes the folder."""
+    with surroundings(tmp_path_factory.getbasetemp() / "homes" / str(next(_NUMBERS))):
         yield
 
 
