@@ -79,7 +79,12 @@ def laughs():
     return data + b"."
 
 
-HEADER = {str(n): {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(190_000)}
+def many_tensors():
+    empty = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    text = json.dumps({str(n): empty for n in range(190_000)}).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
 BLOCK = b"\x1fa\x01\x00" + b"\xff" * 16_000 + b"\x00"
 LZ4 = b"\x04\x22\x4d\x18\x60\x70\x00" + (len(BLOCK).to_bytes(4, "little") + BLOCK) * 200
 
@@ -97,7 +102,7 @@ BOMBS = {
     "calls.pkl": lambda: b"\x80\x02cos\nsystem\n0" + b"c_codecs\nencode\n)R0" * 600_000 + b".",
     "memo.pkl": lambda: b"\x80\x02" + b"Nr\xff\xff\xff\x7f0" * 1_000 + b"N.",
     "laughs.pkl": laughs,
-    "many.safetensors": lambda: struct.pack("<Q", len(text := json.dumps(HEADER).encode())) + text,
+    "many.safetensors": many_tensors,
     "members.tar": lambda: tarred(60_000),
     "members.zip": lambda: zipped(*((str(n), b"") for n in range(60_000))),
     "circles.h5": circles,
