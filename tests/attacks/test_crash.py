@@ -289,11 +289,11 @@ def test_readers_beside_writers_see_only_old_or_new(tmp_path):
     writers = [
         subprocess.Popen([sys.executable, "-c", code, str(store.path), str(k)]) for k in range(1, 4)
     ]
-    assert [writer.wait() for writer in writers] == [0] * 3
+    ended = [writer.wait() for writer in writers]
     stop.set()
     for reader in readers:
         reader.join()
-    assert problems == []
+    assert (ended, problems) == ([0] * 3, [])
     seen = holdfast.versions("net", store=store)
     assert [version.number for version in seen] == list(range(1, 14))
     values = {int(holdfast.load(v.ref, store=store)["n"][0]) for v in seen}
