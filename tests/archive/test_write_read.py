@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import time
 import tracemalloc
 
@@ -140,6 +142,19 @@ def test_a_cache_that_is_gone_or_garbage_costs_only_time(saved, tmp_path):
         version = opened(saved, stamps)
         version.tensors.open_all()
         assert version.checked == "hashed"
+
+
+def test_a_cache_that_another_process_holds_is_left_to_it(saved, tmp_path):
+    path = tmp_path / "stamps.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        version = opened(saved, Stamps(path))
+        version.tensors.open_all()
+        assert version.checked == "hashed"
+        other.execute("CREATE TABLE theirs (n)")
+        other.execute("COMMIT")
+    with contextlib.closing(sqlite3.connect(path)) as again:
+        assert again.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
 def test_verify_never_and_always(saved, tmp_path):

@@ -47,13 +47,15 @@ class Stamps:
         if self._base is None and not self._failed:
             try:
                 self._base = self._connect()
+            except (sqlite3.OperationalError, OSError):
+                pass  # another process holds it, or there is no place for it
             except sqlite3.DatabaseError:
-                with contextlib.suppress(OSError):
-                    self._path.unlink()
+                # All three: a database must never meet the write-ahead log of another.
+                for suffix in ("-shm", "-wal", ""):
+                    with contextlib.suppress(OSError):
+                        self._path.with_name(self._path.name + suffix).unlink()
                 with contextlib.suppress(sqlite3.Error, OSError):
                     self._base = self._connect()
-            except (sqlite3.Error, OSError):
-                pass
             self._failed = self._base is None
         return self._base
 
@@ -62,13 +64,17 @@ class Stamps:
         base = sqlite3.connect(
             self._path, timeout=1.0, isolation_level=None, check_same_thread=False
         )
-        if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            base.execute("PRAGMA journal_mode=WAL")
-            base.executescript(
-                f"DROP TABLE IF EXISTS blobs; DROP TABLE IF EXISTS proofs; {_SCHEMA}"
-                f"PRAGMA user_version={_VERSION};"
-            )
-        base.execute("PRAGMA synchronous=OFF")
+        try:
+            if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                base.execute("PRAGMA journal_mode=WAL")
+                base.executescript(
+                    f"DROP TABLE IF EXISTS blobs; DROP TABLE IF EXISTS proofs; {_SCHEMA}"
+                    f"PRAGMA user_version={_VERSION};"
+                )
+            base.execute("PRAGMA synchronous=OFF")
+        except BaseException:
+            base.close()
+            raise
         return base
 
     def blobs(self, identities: Iterable[Identity]) -> dict[Identity, Digest]:
