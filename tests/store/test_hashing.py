@@ -4,7 +4,7 @@ import hashlib
 import types
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from holdfast.record import digest_of
 from holdfast.store import hashing
@@ -47,6 +47,7 @@ def test_lanes_hash_as_hashlib_does(native, width):
             native.sha256((b"",), width)
         return
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(MESSAGES)
     def check(lengths):
         messages = tuple(map(memoryview, made(lengths)))
@@ -74,7 +75,15 @@ def test_what_is_no_row_of_bytes_is_refused(native):
 @pytest.mark.parametrize("width", [0, 8, 16])
 def test_digests_come_in_the_order_of_their_buffers(use, width):
     use(width)
-    for lengths in ([], [5], [64] * 2, [0, 1, 64, 2], [3000, 1, 2, 3, 4, 5], [*range(0, 4000, 99)]):
+    for lengths in (
+        [],
+        [5],
+        [64] * 2,
+        [0, 1, 64, 2],
+        [3000, 1, 2, 3, 4, 5],
+        [*range(0, 4000, 99)],
+        [4000, 9, 1, 2],
+    ):
         messages = made(lengths)
         assert hashing.digests_of(messages) == [*map(digest_of, messages)]
 

@@ -214,7 +214,10 @@ class Blobs:
             digests = digests_of([opened[i].view for i in rest])
             return [i for i, digest in zip(rest, digests, strict=True) if digest != wanted[i][0]]
 
-        groups = [doubtful[part] for part in groups_of([wanted[i][1] for i in doubtful])]
+        if self.live:  # few if any will be hashed
+            groups = [[i] for i in doubtful]
+        else:
+            groups = [[*doubtful[part]] for part in groups_of([wanted[i][1] for i in doubtful])]
         bad = {i for each in self._ahead_of(differing, wanted, opened, groups) for i in each}
         self._seen.blobs.update(wanted[i][0] for i in doubtful if i not in bad)
         return sorted(bad)

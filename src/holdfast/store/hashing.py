@@ -54,8 +54,13 @@ def digests_of(buffers: Sequence[Buffer]) -> list[Digest]:
     order = sorted(range(len(buffers)), key=sizes.__getitem__)
     found: dict[int, Digest] = {}
     rest = sum(sizes)
-    while order and (not lanes() or len(order) < _LEAST or 2 * sizes[order[-1]] > rest):
-        longest = order.pop()  # it would keep one lane busy long after the others
+    while order:
+        longest = order[-1]
+        if lanes() and len(order) >= _LEAST:
+            outlasts = sizes[longest] > 2 * sizes[order[-2]] and lanes() * sizes[longest] > rest
+            if not outlasts:
+                break
+        order.pop()  # one lane would be busy with it long after the others
         rest -= sizes[longest]
         found[longest] = digest_of(memoryview(buffers[longest]))
     if order:
