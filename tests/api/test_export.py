@@ -120,7 +120,7 @@ def test_the_command_lists_what_is_possible(store, capsys):
     assert [line.split()[:2] for line in told.out.splitlines()[1:]] == [
         ["safetensors", ".safetensors"], ["npz", ".npz"], ["h5", ".h5"],
     ]  # fmt: skip
-    assert "Try: hold export arrays model.safetensors" in told.err
+    assert f"Try: hold export --store {store} arrays model.safetensors" in told.err
     with pytest.raises(SystemExit):
         main(["export", "arrays", "--store", str(store), "-q"])
     assert capsys.readouterr().out.split() == ["safetensors", "npz", "h5"]
