@@ -23,7 +23,7 @@ LIGHT := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not service"
 LOG := .venv/half.log
 # About half of the tests by the time that they take; the other process runs the rest.
 HALF := tests/frameworks tests/trust tests/rescue tests/codec tests/environment \
-	tests/remote tests/store tests/archive tests/catalogue tests/properties tests/testing
+	tests/remote tests/store tests/archive tests/catalogue
 
 test: $(STAMP)  ## The tests: light frameworks, no external server; in two processes
 	HOLDFAST_KEPT=.venv/kept $(LIGHT) $(HALF) >$(LOG) 2>&1 & half=$$!; \
