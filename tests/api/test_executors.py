@@ -118,3 +118,10 @@ def test_what_is_no_executor_is_refused(store, far):
     ):
         with pytest.raises(UsageError, match="executor="):
             run()
+
+
+def test_what_is_no_executor_makes_no_store(store, tmp_path):
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match="executor="):
+            store.push("net", tmp_path / "new", executor=4, dry_run=dry_run)
+    assert not (tmp_path / "new").exists()

@@ -240,6 +240,17 @@ def test_a_bundle_in_a_folder_is_told_and_its_parts_are_not_damaged(scan, bundle
     assert scan("shelf/m.hold")[2] == "Try: hold verify --all --store shelf/m.hold\n"
 
 
+def test_a_store_in_a_folder_is_not_damaged_and_still_looked_into(scan, bundle, tmp_path):
+    bundle("m.hold")
+    (tmp_path / "models").rename(tmp_path / "shelf" / "models")
+    status, out, _ = scan("shelf")
+    assert (status, "damaged" in out) == (0, False)
+    (tmp_path / "shelf" / "models" / "blobs" / "sha256" / ("e" * 64)).write_bytes(EVIL)
+    assert scan("shelf")[0] == 6
+    (tmp_path / "shelf" / "models" / "store.json").unlink()
+    assert "damaged: the tensors end" in scan("shelf")[1]
+
+
 def test_files_in_a_bundle_and_blobs_of_no_version_are_looked_into(scan, bundle):
     bundle("m.hold", **{"evil.pkl": EVIL})
     status, _, err = scan("shelf")

@@ -18,6 +18,7 @@ from holdfast.rescue.recipes import RECIPES as PYTHON
 from holdfast.rescue.sklearn_recipes import RECIPES as SKLEARN
 from holdfast.trust.report import Report
 from holdfast.trust.scan import scan_path
+from holdfast.trust.scan.folders import is_store
 
 __all__ = ["known_names", "scan"]
 
@@ -47,7 +48,7 @@ def scan(path: str | os.PathLike[str], *, progress: Callable[[Path], None] | Non
     Raises:
         UsageError: There is no such path, it cannot be read, or it is a store.
     """
-    if all((Path(path) / part).exists() for part in ("store.json", "blobs", "log")):
+    if is_store(Path(path)):
         raise UsageError(
             f"{path} is a store, whose parts are no models by themselves.",
             hint=f"hold verify --all --store {path}",

@@ -8,9 +8,18 @@ from typing import TypeVar
 
 from holdfast.errors import HoldfastError, UsageError
 
-__all__ = ["as_done"]
+__all__ = ["as_done", "require_executor"]
 
 Result = TypeVar("Result")
+
+
+def require_executor(executor: object) -> None:
+    """Raise ``UsageError`` for what is no ``concurrent.futures.Executor``."""
+    if not isinstance(executor, Executor):
+        raise UsageError(
+            f"executor= takes a concurrent.futures.Executor, not {type(executor).__name__}.",
+            hint="executor = concurrent.futures.ProcessPoolExecutor(4)",
+        )
 
 
 def as_done(
@@ -29,11 +38,7 @@ def as_done(
         UsageError: ``executor`` is none.
         HoldfastError: Its workers died; or what the function raised.
     """
-    if not isinstance(executor, Executor):
-        raise UsageError(
-            f"executor= takes a concurrent.futures.Executor, not {type(executor).__name__}.",
-            hint="executor = concurrent.futures.ProcessPoolExecutor(4)",
-        )
+    require_executor(executor)
     tasks = [executor.submit(function, *call) for call in calls]
     try:
         for task in as_completed(tasks):

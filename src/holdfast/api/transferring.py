@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from holdfast.api.progress import counted, counting
 from holdfast.api.refs import parse_ref
-from holdfast.api.spreading import as_done
+from holdfast.api.spreading import as_done, require_executor
 from holdfast.api.store import Store, resolve, the_store
 from holdfast.api.version import Version
 from holdfast.archive import read
@@ -122,6 +122,8 @@ def transfer(  # noqa: PLR0913 - what ``Store.push`` takes
     """
     names = [refs] if isinstance(refs, str) else list(refs)
     _require_any(names, source, history=history)
+    if executor is not None:
+        require_executor(executor)
     far = far_end(to, dry_run=dry_run)
     sending = _Sending(source, far, str(to if far is None else far.url), dry_run=dry_run)
     if executor is not None and far is not None and not dry_run:

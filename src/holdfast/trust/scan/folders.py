@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from holdfast.errors import UsageError
-from holdfast.trust.report import Report
+from holdfast.trust.report import Report, Severity
 from holdfast.trust.scan.draft import Draft
 from holdfast.trust.scan.scanner import Scanner
 from holdfast.trust.tf_folder import INDEX, MAIN, is_part, lacking
 
-__all__ = ["look_at_folder"]
+__all__ = ["is_store", "look_at_folder"]
 
 _MOST_FILES: Final = 20_000
 _DEEPEST: Final = 32
@@ -61,9 +61,26 @@ def look_at_folder(
             draft.broken(error.message)
             continue
         draft.size += member.size
-        draft.members.append(member)
+        draft.members.append(_as_part(member) if _is_piece(file) else member)
     _conclude(draft, path)
     return draft.report()
+
+
+def is_store(path: Path) -> bool:
+    """Say whether a folder looks like a store of Holdfast's, whose files are parts of models."""
+    return all((path / part).exists() for part in ("store.json", "blobs", "log"))
+
+
+def _is_piece(file: Path) -> bool:
+    return file.parent.name == "sha256" and is_store(file.parents[2])
+
+
+def _as_part(member: Report) -> Report:
+    """Forgive a piece of a store, as the head of a safetensors file, that the rest is elsewhere."""
+    if member.kind != "safetensors":
+        return member
+    found = tuple(each for each in member.findings if each.severity is not Severity.BROKEN)
+    return replace(member, findings=found)
 
 
 def _files(path: Path, draft: Draft) -> Iterator[Path]:
