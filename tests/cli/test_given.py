@@ -113,3 +113,12 @@ def test_only_commands_without_a_store_get_one(text, wanted):
         assert complete(text) == wanted
     finally:
         forget()
+
+
+@pytest.mark.parametrize("text", ["hold verify --no-replay", "hold log a", "hold show oci://b/a"])
+def test_a_short_name_of_a_store_is_not_found_in_other_words(text):
+    note("/x/a")
+    try:
+        assert " --store /x/a " in complete(text)
+    finally:
+        forget()

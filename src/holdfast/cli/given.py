@@ -64,9 +64,24 @@ def complete(text: str) -> str:
 
     def named(found: re.Match[str]) -> str:
         verb, rest = found["verb"], found["rest"]
-        is_told = "--store" in rest or Path(place).name in rest
-        if found["already"] or verb in _WITHOUT or is_told:
+        if found["already"] or verb in _WITHOUT or _names(rest, place):
             return found[0]
         return f"hold {verb} --store {shlex.quote(place)}{rest}"
 
     return _COMMAND.sub(named, text)
+
+
+def _names(rest: str, place: str) -> bool:
+    """Say whether the arguments of a command name a store, or are about the one at a place."""
+    try:
+        words = shlex.split(rest)
+    except ValueError:  # a quotation mark of prose
+        words = rest.split()
+    paths = [path for word in words for path in (word, word.rpartition(":")[0]) if path]
+    return "--store" in words or any(_is_at(path, Path(place)) for path in paths)
+
+
+def _is_at(path: str, place: Path) -> bool:
+    """Say whether a word is the place, not only a name that is like it."""
+    named = "/" in path and "://" not in path and Path(path).name == place.name
+    return named or Path(path).resolve() == place.resolve()
