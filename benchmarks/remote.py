@@ -52,7 +52,7 @@ def timed(what, act):
 
 def main():
     url = f"{sys.argv[1]}/{secrets.token_hex(4)}"
-    layers = max(1, round(float(sys.argv[2] if len(sys.argv) > 2 else 403) / 16.8))
+    layers = max(3, round(float(sys.argv[2] if len(sys.argv) > 2 else 403) / 16.8))
     for name in ("head", "get", "put", "create", "list", "copy", "delete"):
         counted(name)
     rng = np.random.default_rng(0)
