@@ -122,7 +122,7 @@ def test_a_folder_of_mixed_files_ends_with_each_taken_over_or_explained(tmp_path
         assert reason in rows[file]
     assert len(rows) == 10
     assert "4 of 10 files were not taken over" in done.stderr
-    assert "hold convert mixed --sandbox" in done.stderr
+    assert "hold convert --store s mixed --sandbox" in done.stderr
     assert not (tmp_path / "canary").exists()
 
 
